@@ -1,0 +1,225 @@
+import type { ByteSource } from './byte-source.js';
+import { KvmError } from './errors.js';
+
+/**
+ * How a kernel stores bit N of its page bitmap. `little`: bit N & 7 of byte N >> 3, whatever the word size.
+ * `big32`, `big64`: counted from the least significant end of big-endian words of 32 or 64 bits.
+ */
+export type BitOrder = 'little' | 'big32' | 'big64';
+
+const CHUNK_BYTES = 4096;
+const CHUNK_BITS = CHUNK_BYTES * 8;
+const CHUNK_WORDS = CHUNK_BYTES / 4;
+/** At most 256 chunks (1 MB of bitmap, 1.5 MB with its counts) stay in memory; others are read again when needed. */
+const MAX_RESIDENT = 256;
+const SCAN_BYTES = 64 * CHUNK_BYTES;
+
+/**
+ * The page bitmap of a core, read on demand: membership and rank in constant time, in bounded memory however much
+ * physical memory the machine had.
+ *
+ * One pass when it is opened counts the set bits before each chunk of 4 KB; a chunk in memory also has the counts
+ * before each of its words.
+ */
+export class StoredBitmap {
+  /** Set bits in all. */
+  readonly count: number;
+  /** Set bits behind the last page, which mean nothing; 0 in a sound file. */
+  readonly paddingCount: number;
+  private readonly chunkRank: Float64Array;
+  private readonly slotMask: number;
+  private readonly slotChunk: Float64Array;
+  private readonly words: Uint32Array;
+  private readonly wordRank: Uint16Array;
+  private readonly scratch = new Uint8Array(CHUNK_BYTES);
+
+  /**
+   * @param section the bitmap's bytes
+   * @param bits how many of its bits stand for pages
+   * @throws KvmError `CORRUPT` when the section is too short for that many bits
+   */
+  constructor(
+    private readonly section: ByteSource,
+    readonly bits: number,
+    private readonly order: BitOrder,
+  ) {
+    if (bits > section.size * 8) {
+      throw new KvmError('CORRUPT', `the page bitmap has ${section.size * 8} bits for ${bits} pages`, {
+        field: 'bitmapsize',
+        hint: 'the physical ranges and the bitmap contradict each other; the header is damaged',
+      });
+    }
+    const chunks = Math.ceil(bits / CHUNK_BITS);
+    let slots = 1;
+    while (slots < chunks && slots < MAX_RESIDENT) slots *= 2;
+    this.slotMask = slots - 1;
+    this.slotChunk = new Float64Array(slots).fill(-1);
+    this.words = new Uint32Array(slots * CHUNK_WORDS);
+    this.wordRank = new Uint16Array(slots * CHUNK_WORDS);
+    this.chunkRank = new Float64Array(chunks + 1);
+    const total = this.countAll(chunks);
+    this.count = this.chunkRank[chunks];
+    this.paddingCount = total - this.count;
+  }
+
+  /** Whether the bit is set; false outside `[0, bits)`. */
+  has(bit: number): boolean {
+    return this.rankIfSet(bit) >= 0;
+  }
+
+  /** The number of set bits below `bit` when `bit` itself is set, otherwise -1. */
+  rankIfSet(bit: number): number {
+    if (!(bit >= 0 && bit < this.bits)) return -1;
+    const chunk = Math.floor(bit / CHUNK_BITS);
+    const inChunk = bit - chunk * CHUNK_BITS;
+    const index = this.slotOf(chunk) * CHUNK_WORDS + (inChunk >>> 5);
+    const word = this.words[index];
+    const mask = 1 << (inChunk & 31);
+    if ((word & mask) === 0) return -1;
+    return this.chunkRank[chunk] + this.wordRank[index] + popcount(word & (mask - 1));
+  }
+
+  /** The number of set bits below `bit`, for any bit in `[0, bits]`. */
+  rank(bit: number): number {
+    if (bit >= this.bits) return this.count;
+    const chunk = Math.floor(bit / CHUNK_BITS);
+    const inChunk = bit - chunk * CHUNK_BITS;
+    const index = this.slotOf(chunk) * CHUNK_WORDS + (inChunk >>> 5);
+    const below = this.words[index] & ((1 << (inChunk & 31)) - 1);
+    return this.chunkRank[chunk] + this.wordRank[index] + popcount(below);
+  }
+
+  /** The first set bit at or above `from` and below `limit`, or `limit`. */
+  nextSet(from: number, limit: number): number {
+    return this.next(from, Math.min(limit, this.bits), 0) ?? limit;
+  }
+
+  /** The first clear bit at or above `from` and below `limit`, or `limit`. */
+  nextClear(from: number, limit: number): number {
+    return this.next(from, Math.min(limit, this.bits), -1) ?? Math.min(limit, Math.max(from, this.bits));
+  }
+
+  /** The set bit of the given rank; `rank` in `[0, count)`. The inverse of {@link StoredBitmap.rankIfSet}. */
+  select(rank: number): number {
+    let low = 0;
+    let high = this.chunkRank.length - 2;
+    while (low < high) {
+      const middle = (low + high + 1) >>> 1;
+      if (this.chunkRank[middle] <= rank) low = middle;
+      else high = middle - 1;
+    }
+    const base = this.slotOf(low) * CHUNK_WORDS;
+    const wanted = rank - this.chunkRank[low];
+    let word = CHUNK_WORDS - 1;
+    while (this.wordRank[base + word] > wanted) word--;
+    let left = wanted - this.wordRank[base + word];
+    let value = this.words[base + word];
+    for (; left > 0; left--) value &= value - 1;
+    return low * CHUNK_BITS + word * 32 + lowestBit(value);
+  }
+
+  /** Scans word-wise for the first bit that differs from `flip` (0 looks for set, -1 for clear bits). */
+  private next(from: number, limit: number, flip: 0 | -1): number | undefined {
+    let bit = Math.max(0, from);
+    while (bit < limit) {
+      const chunk = Math.floor(bit / CHUNK_BITS);
+      const start = chunk * CHUNK_BITS;
+      if (flip === 0 && this.chunkRank[chunk + 1] === this.chunkRank[chunk]) {
+        bit = start + CHUNK_BITS;
+        continue;
+      }
+      const base = this.slotOf(chunk) * CHUNK_WORDS;
+      let word = (bit - start) >>> 5;
+      let value = (this.words[base + word] ^ flip) & (-1 << ((bit - start) & 31));
+      while (value === 0 && ++word < CHUNK_WORDS) value = this.words[base + word] ^ flip;
+      if (value !== 0) {
+        const found = start + word * 32 + lowestBit(value);
+        return found < limit ? found : undefined;
+      }
+      bit = start + CHUNK_BITS;
+    }
+    return undefined;
+  }
+
+  /** The slot that holds a chunk, read in when it is not there. */
+  private slotOf(chunk: number): number {
+    const slot = chunk & this.slotMask;
+    if (this.slotChunk[slot] !== chunk) this.load(chunk, slot);
+    return slot;
+  }
+
+  private load(chunk: number, slot: number): void {
+    this.scratch.fill(0);
+    this.section.readSync(chunk * CHUNK_BYTES, this.scratch, 0, CHUNK_BYTES);
+    this.slotChunk[slot] = -1;
+    const base = slot * CHUNK_WORDS;
+    decodeWords(this.scratch, this.words, base, CHUNK_WORDS, this.order);
+    clearFrom(this.words, base, this.bits - chunk * CHUNK_BITS);
+    let rank = 0;
+    for (let i = base; i < base + CHUNK_WORDS; i++) {
+      this.wordRank[i] = rank;
+      rank += popcount(this.words[i]);
+    }
+    this.slotChunk[slot] = chunk;
+  }
+
+  /** Fills {@link chunkRank}; returns the set bits of the whole section, padding included. */
+  private countAll(chunks: number): number {
+    const buffer = new Uint8Array(
+      Math.min(SCAN_BYTES, Math.ceil(this.section.size / CHUNK_BYTES) * CHUNK_BYTES),
+    );
+    const words = new Uint32Array(CHUNK_WORDS);
+    let total = 0;
+    for (let at = 0; at < this.section.size; at += buffer.length) {
+      buffer.fill(0);
+      this.section.readSync(at, buffer, 0, Math.min(buffer.length, this.section.size - at));
+      for (let piece = 0; piece < buffer.length && at + piece < this.section.size; piece += CHUNK_BYTES) {
+        const chunk = (at + piece) / CHUNK_BYTES;
+        decodeWords(buffer.subarray(piece, piece + CHUNK_BYTES), words, 0, CHUNK_WORDS, this.order);
+        total += popcountAll(words);
+        clearFrom(words, 0, this.bits - chunk * CHUNK_BITS);
+        if (chunk < chunks) this.chunkRank[chunk + 1] = this.chunkRank[chunk] + popcountAll(words);
+      }
+    }
+    return total;
+  }
+}
+
+/** Number of set bits of a 32-bit word. */
+export function popcount(word: number): number {
+  let v = word - ((word >>> 1) & 0x55555555);
+  v = (v & 0x33333333) + ((v >>> 2) & 0x33333333);
+  return Math.imul((v + (v >>> 4)) & 0x0f0f0f0f, 0x01010101) >>> 24;
+}
+
+function popcountAll(words: Uint32Array): number {
+  let count = 0;
+  for (const word of words) if (word !== 0) count += popcount(word);
+  return count;
+}
+
+/** Index of the lowest set bit of a non-zero 32-bit word. */
+function lowestBit(word: number): number {
+  return 31 - Math.clz32(word & -word);
+}
+
+/** Bitmap bytes as 32-bit words in which bit N of the map is bit N & 31 of word N >> 5. */
+function decodeWords(
+  bytes: Uint8Array,
+  words: Uint32Array,
+  at: number,
+  count: number,
+  order: BitOrder,
+): void {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const swap = order === 'big64' ? 1 : 0;
+  for (let i = 0; i < count; i++) words[at + i] = view.getUint32((i ^ swap) * 4, order === 'little');
+}
+
+/** Clears the bits from `bit` on, counted from word `at`, within one chunk. */
+function clearFrom(words: Uint32Array, at: number, bit: number): void {
+  if (bit >= CHUNK_BITS) return;
+  const word = Math.max(0, bit) >>> 5;
+  if (bit > 0) words[at + word] &= (1 << (bit & 31)) - 1;
+  words.fill(0, at + word + (bit > 0 ? 1 : 0), at + CHUNK_WORDS);
+}
