@@ -1,0 +1,9 @@
+/**
+ * The amd64 architecture for libkvm for TypeScript: page-table entries and FreeBSD/amd64 minidumps.
+ *
+ * @packageDocumentation
+ */
+export { amd64 } from './architecture.js';
+export { amd64Format } from './format.js';
+export { amd64MinidumpHeader } from './header.js';
+export { amd64Minidump } from './minidump.js';
