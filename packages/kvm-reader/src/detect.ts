@@ -1,0 +1,61 @@
+import { KvmError, latin1 } from '@libkvm/minidump-core';
+
+interface Recognised {
+  readonly name: string;
+  readonly hint: string;
+}
+
+/** Files that are met in place of a core: what they are, and what to do. First bytes as hex. */
+const RECOGNISED: readonly (readonly [string, Recognised])[] = [
+  ['1f8b', { name: 'a gzip stream', hint: 'decompress it first: gunzip vmcore.N.gz' }],
+  ['28b52ffd', { name: 'a zstd stream', hint: 'decompress it first: zstd -d vmcore.N.zst' }],
+  ['fd377a585a00', { name: 'an xz stream', hint: 'decompress it first: xz -d' }],
+  ['425a68', { name: 'a bzip2 stream', hint: 'decompress it first: bzip2 -d' }],
+  ['4d444d5093a7', { name: 'a Windows minidump', hint: 'this library reads kernel minidumps of FreeBSD' }],
+  ['5041474544554d50', { name: 'a Windows kernel dump', hint: 'this library reads FreeBSD and Linux dumps' }],
+  ['4b44554d50202020', { name: 'a Linux kdump file (makedumpfile)', hint: 'this version does not read it' }],
+  [
+    '6d616b6564756d7066696c65',
+    { name: 'a flattened makedumpfile stream', hint: 'rearrange it: makedumpfile -R' },
+  ],
+];
+
+const TEXTUAL: readonly (readonly [string, Recognised])[] = [
+  ['FreeBSD Kernel Dump', { name: 'a raw kernel dump header', hint: 'save the core with savecore(8) first' }],
+  [
+    'FreeBSD Text Dump',
+    { name: 'a textdump header', hint: 'a textdump holds text, not memory; see textdump(4)' },
+  ],
+];
+
+/** The error for a file that no format takes: says what it is where that can be told. */
+export function unknownFile(head: Uint8Array, size: number, knownFormats: readonly string[]): KvmError {
+  if (size === 0) return new KvmError('NOT_A_CORE', 'the file is empty', { offset: 0 });
+  const text = latin1(head.subarray(0, 32));
+  if (text.startsWith('minidump ')) {
+    return new KvmError(
+      'UNSUPPORTED',
+      `a minidump of an architecture that was not given: ${JSON.stringify(text)}`,
+      {
+        offset: 0,
+        field: 'magic',
+        hint: `formats that were given: ${knownFormats.join(', ')}`,
+      },
+    );
+  }
+  const known = recognise(head, text);
+  if (known)
+    return new KvmError('UNSUPPORTED', `not a core but ${known.name}`, { offset: 0, hint: known.hint });
+  const start = Array.from(head.subarray(0, 8), (byte) => byte.toString(16).padStart(2, '0')).join(' ');
+  return new KvmError('NOT_A_CORE', `no known core starts with ${start}`, {
+    offset: 0,
+    hint: `formats that were given: ${knownFormats.join(', ')}`,
+  });
+}
+
+function recognise(head: Uint8Array, text: string): Recognised | undefined {
+  const hex = Array.from(head.subarray(0, 16), (byte) => byte.toString(16).padStart(2, '0')).join('');
+  for (const [magic, what] of RECOGNISED) if (hex.startsWith(magic)) return what;
+  for (const [magic, what] of TEXTUAL) if (text.startsWith(magic)) return what;
+  return undefined;
+}

@@ -1,0 +1,17 @@
+/**
+ * Reads kernel cores: opens any format that it is given, and resolves KVA -> PA -> file offset -> bytes. Runs in Node
+ * and in browsers; files are opened through `@libkvm/kvm-reader/node`.
+ *
+ * @packageDocumentation
+ */
+export { unknownFile } from './detect.js';
+export { ElfFile } from './elf-file.js';
+export { openKernel, KernelFile } from './kernel-file.js';
+export type { MatchReport } from './kernel-match.js';
+export { Kvm, type PartialRead, type ReadOptions, type Resolved } from './kvm.js';
+export type { MessageBuffer } from './message-buffer.js';
+export { openCore, openKvm, type Bytes, type OpenOptions } from './open.js';
+export type { PageEntry, WalkRange } from './page-walk.js';
+export type { SearchRange } from './search.js';
+export { SymbolTable, type KernelSymbol } from './symbol-table.js';
+export { Symbols, type SymbolHit, type SymbolResolver } from './symbols.js';

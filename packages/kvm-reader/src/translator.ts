@@ -1,0 +1,87 @@
+import {
+  ABSENT,
+  KVA_PAGE,
+  KvaParts,
+  MAPPED,
+  READ,
+  Translation,
+  WRITE,
+  kvaOf,
+  type Core,
+  type Outcome,
+} from '@libkvm/minidump-core';
+
+/** Pages whose place in the file is remembered. */
+const TLB_ENTRIES = 16384;
+
+/**
+ * KVA -> PA -> offset for one core: direct map first, then the address space, with a direct-mapped cache of the pages
+ * that lie whole and in one piece in the file. Nothing is allocated per look-up.
+ */
+export class Translator {
+  /** The last answer of {@link Translator.translate}. */
+  readonly translation = new Translation();
+  /** The page behind the last one of this machine's address space. */
+  readonly endPage: number;
+
+  private readonly tags = new Float64Array(TLB_ENTRIES).fill(-1);
+  private readonly offsets = new Float64Array(TLB_ENTRIES);
+  private readonly dmapPage: number = 0;
+  private readonly dmapEndPage: number = 0;
+  private readonly dmapPhys: number = 0;
+
+  constructor(readonly core: Core) {
+    this.endPage = core.bits === 32 ? 2 ** 20 : 2 ** 52;
+    const { directMap } = core;
+    if (directMap === undefined) return;
+    const parts = new KvaParts(core.bits);
+    parts.set(directMap.base);
+    this.dmapPage = parts.page;
+    parts.set(directMap.end - 1n);
+    this.dmapEndPage = parts.page + 1;
+    this.dmapPhys = directMap.phys;
+  }
+
+  /** Translates an address into {@link Translator.translation} and returns the outcome. */
+  translate(page: number, offset: number): Outcome {
+    const out = this.translation;
+    if (page >= this.dmapPage && page < this.dmapEndPage) {
+      out.setEntry(0, 0, 0, 0);
+      out.outcome = MAPPED;
+      out.pa = this.dmapPhys + (page - this.dmapPage) * KVA_PAGE + offset;
+      out.length = (this.dmapEndPage - page) * KVA_PAGE - offset;
+      out.flags = READ | WRITE;
+      out.pageSize = this.core.pageSize;
+      return MAPPED;
+    }
+    if (this.core.addressSpace === undefined) return out.miss(1, KVA_PAGE - offset);
+    return this.core.addressSpace.translate(page, offset, out);
+  }
+
+  /**
+   * Offset in the core's cache of the first byte of a page that lies whole and in one piece there, or -1 when this page
+   * does not, for whatever reason. The hot path of every read.
+   */
+  pageOffset(page: number): number {
+    const slot = page & (TLB_ENTRIES - 1);
+    return this.tags[slot] === page ? this.offsets[slot] : this.findPage(page, slot);
+  }
+
+  /** The direct-map KVA of a physical address, where there is one. */
+  directMapKva(pa: number): bigint | undefined {
+    const bytes = pa - this.dmapPhys;
+    const page = this.dmapPage + Math.floor(bytes / KVA_PAGE);
+    return bytes >= 0 && page < this.dmapEndPage ? kvaOf(page, bytes % KVA_PAGE) : undefined;
+  }
+
+  private findPage(page: number, slot: number): number {
+    const { memory } = this.core;
+    const { translation } = this;
+    if (this.translate(page, 0) !== MAPPED || translation.pageSize < KVA_PAGE) return ABSENT;
+    const offset = memory.locate(translation.pa);
+    if (offset < 0 || memory.run(translation.pa, KVA_PAGE) < KVA_PAGE) return ABSENT;
+    this.tags[slot] = page;
+    this.offsets[slot] = offset;
+    return offset;
+  }
+}
