@@ -28,6 +28,13 @@ export const GLOBAL = 16;
 /** Made by a dumper or writer: no hardware entry looked like this. */
 export const SYNTHESISED = 32;
 
+/**
+ * Bits 12:8 of the flags hold the hardware's memory type as the entry names it: an index whose meaning is the entry
+ * format's (x86: PAT, PCD, PWT; ARM short descriptors: TEX, C, B; LPAE and arm64: AttrIndx).
+ */
+export const MEMORY_TYPE_SHIFT = 8;
+export const MEMORY_TYPE_MASK = 0x1f00;
+
 /** KVAs are split at 4 KB, whatever the page size of the machine: page number (below 2^52) and offset. */
 export const KVA_PAGE = 4096;
 

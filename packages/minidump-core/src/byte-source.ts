@@ -106,7 +106,7 @@ export function toByteSource(input: Uint8Array | ArrayBuffer | ByteSource): Byte
 /**
  * Reads exactly `length` bytes into new memory. The length is checked against the source before memory is taken.
  *
- * @throws KvmError `TRUNCATED` when the source ends earlier.
+ * @throws KvmError `TRUNCATED` when the source ends earlier, `IO` when it gives less than it has
  */
 export function readBytes(
   source: ByteSource,
@@ -116,8 +116,13 @@ export function readBytes(
 ): Uint8Array<ArrayBuffer> {
   if (clampLength(source.size, offset, length) < length) throw truncated(source, offset, length, what);
   const bytes = new Uint8Array(length);
-  if (source.readSync(offset, bytes, 0, length) < length) throw truncated(source, offset, length, what);
-  return bytes;
+  const got = source.readSync(offset, bytes, 0, length);
+  if (got >= length) return bytes;
+  throw new KvmError('IO', `${what}: the source gave ${got} of ${length} bytes at offset ${offset}`, {
+    offset,
+    length,
+    hint: 'the file changed while it was read; open it again',
+  });
 }
 
 /** Bytes of `[offset, offset + length)` that lie within a source of `size` bytes. */

@@ -41,6 +41,8 @@ export interface CoreFacts {
   readonly directMap?: DirectMap;
   /** Name of the page-table entry format, where the architecture has several (`v6`, `pae`, `lpae`, ...). */
   readonly pteFormat?: string;
+  /** e_machine of the kernel's ELF file (ELF gABI, chapter 4). */
+  readonly elfMachine?: number;
 }
 
 /** An opened core: two maps and a few facts. What every format is opened to, and what a reader is made of. */
@@ -52,6 +54,10 @@ export interface Core extends CoreFacts {
   readonly addressSpace?: AddressSpace;
   /** The ring buffer of kernel messages, where the file has a section for it: bytes in memory order. */
   readonly messageBuffer?: Section;
+  /** Index in it of the oldest byte, where the file says so. */
+  readonly messageBufferStart?: number;
+  /** What else the file knows, as text by name: `panic`, `kernelVersion`, `registers`, ... */
+  readonly notes?: Readonly<Record<string, string>>;
   /** The file's bytes through the cache that all parts of this core share. */
   readonly cache: BlockCache;
   /** Oddities that did not keep the core from opening, a sentence each. */

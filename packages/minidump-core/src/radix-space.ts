@@ -1,6 +1,7 @@
 import {
   KVA_PAGE,
   MAPPED,
+  NOT_CANONICAL,
   TABLE_ABSENT,
   TABLE_TRUNCATED,
   UNMAPPED,
@@ -32,6 +33,14 @@ export const TABLE_RIGHTS = READ | WRITE | EXECUTE | USER;
 /** No hole is reported longer than this, so that lengths stay exact. */
 const MAX_HOLE = 2 ** 52;
 
+/** Pages `[fromPage, toPage)` that a machine does not have: a non-canonical middle, or all above 32 bits. */
+export interface AddressHole {
+  readonly fromPage: number;
+  readonly toPage: number;
+}
+
+const NO_HOLE: AddressHole = { fromPage: 2 ** 52, toPage: 2 ** 52 };
+
 /**
  * An address space given by radix page tables: the tables of a processor in physical memory, or the flat or two-level
  * table section of a minidump. The depth is bounded by the format, so tables that point at themselves are harmless.
@@ -43,6 +52,7 @@ export class RadixSpace implements AddressSpace {
   /**
    * @param regions ascending, not overlapping
    * @param outside what an address in no region is: UNMAPPED or NOT_CANONICAL
+   * @param hole addresses that do not exist: NOT_CANONICAL. No region reaches into it
    */
   constructor(
     readonly memory: PhysicalMemory,
@@ -50,6 +60,7 @@ export class RadixSpace implements AddressSpace {
     readonly order: ByteOrder,
     readonly regions: readonly RadixRegion[],
     readonly outside: Outcome = UNMAPPED,
+    readonly hole: AddressHole = NO_HOLE,
   ) {
     this.words = new PhysicalWords(memory, order === 'little');
   }
@@ -57,7 +68,13 @@ export class RadixSpace implements AddressSpace {
   translate(page: number, offset: number, out: Translation): Outcome {
     for (const region of this.regions) {
       if (page < region.fromPage) return this.missOutside(page, offset, region.fromPage, out);
-      if (page < region.toPage) return this.walk(region, page, offset, out);
+      if (page < region.toPage) {
+        const outcome = this.walk(region, page, offset, out);
+        // An entry may reach past the region: LPAE regions can end inside a gigabyte of their table.
+        const room = (region.toPage - page) * KVA_PAGE - offset;
+        if (out.length > room) out.length = room;
+        return outcome;
+      }
     }
     return this.missOutside(page, offset, 2 ** 52, out);
   }
@@ -147,8 +164,12 @@ export class RadixSpace implements AddressSpace {
   }
 
   private missOutside(page: number, offset: number, nextPage: number, out: Translation): Outcome {
+    const { fromPage, toPage } = this.hole;
+    const inHole = page >= fromPage && page < toPage;
+    const edge = page < fromPage ? fromPage : page < toPage ? toPage : nextPage;
+    const pages = Math.min(nextPage, edge) - page;
     out.setEntry(0, 0, 0, 0);
-    return out.miss(this.outside, Math.min((nextPage - page) * KVA_PAGE, MAX_HOLE) - offset);
+    return out.miss(inHole ? NOT_CANONICAL : this.outside, Math.min(pages * KVA_PAGE, MAX_HOLE) - offset);
   }
 }
 

@@ -75,11 +75,22 @@ export class Struct<S extends StructSpec> {
     return values as StructValues<S>;
   }
 
-  /** Writes the given fields to `bytes` at `offset`; fields left out stay as they are. */
+  /**
+   * Writes the given fields to `bytes` at `offset`; fields left out stay as they are.
+   *
+   * @throws KvmError `INVALID_ARGUMENT` for a value that does not fit its field, or bytes that end inside the structure
+   */
   write(bytes: Uint8Array, offset: number, order: ByteOrder, values: Partial<StructValues<S>>): void {
+    if (offset < 0 || offset + this.size > bytes.length) {
+      throw new KvmError(
+        'INVALID_ARGUMENT',
+        `${this.name} needs ${this.size} bytes at offset ${offset}, the target has ${bytes.length}`,
+        { offset, length: this.size },
+      );
+    }
     const view = viewOf(bytes);
     for (const [name, value] of Object.entries(values)) {
-      const field = this.fields[name];
+      const field = Object.hasOwn(this.fields, name) ? this.fields[name] : undefined;
       if (field !== undefined && value !== undefined) {
         writeField(
           view,
@@ -174,7 +185,7 @@ function checked(value: unknown, bits: number, name: string): bigint {
 }
 
 function writeBytes(field: Uint8Array, value: string | Uint8Array, name: string): void {
-  const content = typeof value === 'string' ? Uint8Array.from(value, (char) => char.charCodeAt(0)) : value;
+  const content = typeof value === 'string' ? latin1Bytes(value, name) : value;
   if (content.length > field.length) {
     throw new KvmError('INVALID_ARGUMENT', `${name}: ${content.length} bytes do not fit ${field.length}`, {
       field: name,
@@ -182,6 +193,14 @@ function writeBytes(field: Uint8Array, value: string | Uint8Array, name: string)
   }
   field.fill(0);
   field.set(content);
+}
+
+function latin1Bytes(text: string, name: string): Uint8Array {
+  const codes = Array.from({ length: text.length }, (_, i) => text.charCodeAt(i));
+  if (codes.every((code) => code <= 0xff)) return Uint8Array.from(codes);
+  throw new KvmError('INVALID_ARGUMENT', `${name}: ${JSON.stringify(text)} has characters of more than a byte`, {
+    field: name,
+  });
 }
 
 /** The bytes up to the first NUL, one character each. */

@@ -1,0 +1,82 @@
+import type { Crc32 } from './crc32.js';
+import type { DumpPlan } from './dump-plan.js';
+import { KvmError } from './errors.js';
+
+/** Where a dump goes: bytes are appended, front to back. */
+export interface ByteSink {
+  /** Takes the bytes; they change once it returns, or once its promise is fulfilled. */
+  write(bytes: Uint8Array): void | Promise<void>;
+}
+
+/** How a dump is written. */
+export interface WriteOptions {
+  /** Called after each piece with the bytes done and those of the whole file. */
+  readonly onProgress?: (done: number, total: number) => void;
+  /** Cancels the write: it ends with `ABORTED`. */
+  readonly signal?: AbortSignal;
+  /** A faster checksum than the portable one, e.g. `zlib.crc32` of Node. */
+  readonly crc32?: Crc32;
+}
+
+/** The event loop gets a turn after so many bytes, so that a signal can be raised and progress be shown. */
+const TURN_BYTES = 16 * 1024 * 1024;
+
+/**
+ * Writes a planned dump to a sink.
+ *
+ * @throws KvmError `ABORTED`, `IO`; what the sink throws is passed on
+ */
+export async function writeDump(plan: DumpPlan, sink: ByteSink, options: WriteOptions = {}): Promise<void> {
+  const { onProgress, signal } = options;
+  let done = 0;
+  let sinceTurn = 0;
+  for (const piece of plan.bytes(options.crc32)) {
+    if (signal?.aborted === true) throw aborted(signal, done);
+    const written = sink.write(piece);
+    if (written !== undefined) await written;
+    done += piece.length;
+    sinceTurn += piece.length;
+    onProgress?.(done, plan.size);
+    if (sinceTurn >= TURN_BYTES) {
+      sinceTurn = 0;
+      await turn();
+    }
+  }
+  if (signal?.aborted === true) throw aborted(signal, done);
+}
+
+/** Writes a planned dump to a sink that takes bytes at once; a signal can only be raised from `onProgress`. */
+export function writeDumpSync(
+  plan: DumpPlan,
+  sink: { write(bytes: Uint8Array): void },
+  options: WriteOptions = {},
+): void {
+  const { onProgress, signal } = options;
+  let done = 0;
+  for (const piece of plan.bytes(options.crc32)) {
+    if (signal?.aborted === true) throw aborted(signal, done);
+    sink.write(piece);
+    done += piece.length;
+    onProgress?.(done, plan.size);
+  }
+  if (signal?.aborted === true) throw aborted(signal, done);
+}
+
+/** The whole of a planned dump in memory; for small ones. */
+export function dumpToBytes(plan: DumpPlan): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(plan.size);
+  let at = 0;
+  for (const piece of plan.bytes()) {
+    bytes.set(piece, at);
+    at += piece.length;
+  }
+  return bytes;
+}
+
+function turn(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, 0));
+}
+
+function aborted(signal: AbortSignal, done: number): KvmError {
+  return new KvmError('ABORTED', `the write was cancelled after ${done} bytes`, { bytesDone: done, cause: signal.reason });
+}

@@ -1,0 +1,205 @@
+import {
+  KVA_PAGE,
+  MAPPED,
+  Mapping,
+  TABLE_ABSENT,
+  TABLE_LOOP,
+  TABLE_TRUNCATED,
+  type MappingCursor,
+} from './address-space.js';
+import type { DirectMap } from './core.js';
+import type { DumpSource } from './dump-source.js';
+import { KvmError } from './errors.js';
+import { KvaParts } from './kva.js';
+import { PageBitmap } from './page-bitmap.js';
+
+/** Which pages and which part of the address space a dump holds. */
+export interface Selection {
+  /** First KVA whose mappings are dumped; the lowest one unless given. */
+  readonly from?: number | bigint;
+  /** KVA behind the last one. */
+  readonly to?: number | bigint;
+  /** PAs of pages to add, whether mapped or not (FreeBSD's dump_add_page). */
+  readonly addPages?: Iterable<number>;
+  /** PAs of pages to leave out, whatever maps them (dump_drop_page). */
+  readonly dropPages?: Iterable<number>;
+}
+
+/** What the walk of the address space found, in numbers. */
+export interface SelectionReport {
+  /** Bytes of KVA that are mapped, and the hardware mappings that do it. */
+  mappedBytes: number;
+  mappings: number;
+  /** Pages in the dump. */
+  pages: number;
+  /** Of these, added by hand. */
+  added: number;
+  /** Mapped pages left out: no RAM (devices), RAM that the source does not hold, dropped by hand. */
+  dropped: { outsideRam: number; absent: number; byHand: number };
+  /** Page tables that could not be read, and entries that could not be understood. */
+  damage: { tablesAbsent: number; tablesTruncated: number; loops: number; unsupportedEntries: number };
+}
+
+/** The pages of a dump and the mappings it describes, decided before a byte is written. */
+export class PageSelection {
+  readonly bitmap: PageBitmap;
+  readonly report: SelectionReport = {
+    mappedBytes: 0,
+    mappings: 0,
+    pages: 0,
+    added: 0,
+    dropped: { outsideRam: 0, absent: 0, byHand: 0 },
+    damage: { tablesAbsent: 0, tablesTruncated: 0, loops: 0, unsupportedEntries: 0 },
+  };
+  private readonly fromPage: number;
+  private readonly toPage: number;
+  private readonly dmap: [number, number];
+  private readonly dropped = new Set<number>();
+
+  constructor(
+    readonly source: DumpSource,
+    selection: Selection = {},
+  ) {
+    const { machine, memory } = source;
+    this.bitmap = new PageBitmap(memory.ranges);
+    [this.fromPage, this.toPage] = window(machine.bits, selection);
+    this.dmap = directMapPages(machine.bits, machine.directMap);
+    this.selectMapped();
+    for (const pa of selection.addPages ?? []) this.add(pa);
+    for (const pa of selection.dropPages ?? []) this.drop(pa);
+    this.report.pages = this.bitmap.count;
+  }
+
+  /** The mappings that the dump describes, ascending, each time anew: those in the window and not in the direct map. */
+  *mappings(): Generator<Mapping, void, undefined> {
+    const mapping = new Mapping();
+    for (const cursor of this.cursors()) {
+      while (cursor.next(mapping)) if (mapping.outcome === MAPPED) yield mapping;
+    }
+  }
+
+  private *cursors(): Generator<MappingCursor> {
+    const { addressSpace } = this.source;
+    const [dmapFrom, dmapTo] = this.dmap;
+    if (dmapFrom > this.fromPage) {
+      yield addressSpace.mappings(this.fromPage, Math.min(this.toPage, dmapFrom));
+    }
+    const rest = Math.max(this.fromPage, dmapTo);
+    if (rest < this.toPage) yield addressSpace.mappings(rest, this.toPage);
+  }
+
+  private selectMapped(): void {
+    const mapping = new Mapping();
+    for (const cursor of this.cursors()) {
+      while (cursor.next(mapping)) {
+        if (mapping.outcome === MAPPED) this.selectMapping(mapping.pa, mapping.length);
+        else this.countDamage(mapping.outcome);
+      }
+    }
+  }
+
+  private selectMapping(pa: number, length: number): void {
+    const { report, source, bitmap } = this;
+    const { pageSize } = source.memory.ranges;
+    report.mappings++;
+    report.mappedBytes += length;
+    let at = pa;
+    const end = pa + length;
+    while (at < end) {
+      const next = source.memory.ranges.nextPage(Math.floor(at / pageSize));
+      const ramAt = next < 0 ? end : Math.min(end, Math.max(at, next * pageSize));
+      report.dropped.outsideRam += Math.ceil((ramAt - at) / pageSize);
+      at = ramAt;
+      if (at >= end) return;
+      const there = this.wholePages(at, end - at);
+      if (there === 0) {
+        report.dropped.absent++;
+        at = (Math.floor(at / pageSize) + 1) * pageSize;
+      } else {
+        bitmap.addRun(at, there);
+        at += there;
+      }
+    }
+  }
+
+  /** Bytes from `pa` on, at most `limit`, whose pages the source holds whole. */
+  private wholePages(pa: number, limit: number): number {
+    const { memory } = this.source;
+    const { pageSize } = memory.ranges;
+    const first = Math.floor(pa / pageSize) * pageSize;
+    const wanted = Math.ceil((pa + limit) / pageSize) * pageSize - first;
+    const pages = Math.floor(memory.available(first, wanted) / pageSize);
+    return pages === 0 ? 0 : Math.min(limit, first + pages * pageSize - pa);
+  }
+
+  private add(pa: number): void {
+    const { pageSize, pages } = this.source.memory.ranges;
+    if (!Number.isSafeInteger(pa) || pa < 0) throw badPage(pa);
+    if (pages === 0 || !this.source.memory.ranges.has(pa)) this.report.dropped.outsideRam++;
+    else if (this.wholePages(Math.floor(pa / pageSize) * pageSize, pageSize) === 0) this.report.dropped.absent++;
+    else if (this.bitmap.addPage(pa)) this.report.added++;
+  }
+
+  private drop(pa: number): void {
+    if (!Number.isSafeInteger(pa) || pa < 0) throw badPage(pa);
+    const pfn = Math.floor(pa / this.source.memory.ranges.pageSize);
+    if (this.dropped.has(pfn)) return;
+    this.dropped.add(pfn);
+    if (this.bitmap.dropPage(pa)) this.report.dropped.byHand++;
+  }
+
+  private countDamage(outcome: number): void {
+    const { damage } = this.report;
+    if (outcome === TABLE_ABSENT) damage.tablesAbsent++;
+    else if (outcome === TABLE_TRUNCATED) damage.tablesTruncated++;
+    else if (outcome === TABLE_LOOP) damage.loops++;
+    else damage.unsupportedEntries++;
+  }
+}
+
+/**
+ * Refuses a plan over page tables that are too damaged to be trusted: none of the mapped pages is there, the walk had to
+ * be given up, or more tables are missing than mappings were found.
+ *
+ * @throws KvmError `CORRUPT` with the counts
+ */
+export function requireSoundTables({ report }: PageSelection): void {
+  const { damage, mappings, pages } = report;
+  const missing = damage.tablesAbsent + damage.tablesTruncated;
+  if (pages > 0 && damage.loops === 0 && missing <= mappings) return;
+  throw new KvmError(
+    'CORRUPT',
+    `the page tables are too damaged to plan a minidump from: ${mappings} mappings to ${pages} pages found, ` +
+      `${missing} tables missing, ${damage.unsupportedEntries} entries not understood` +
+      (damage.loops > 0 ? ', and tables that refer to each other without end' : ''),
+    { field: 'registers', hint: 'check the registers and the image; a full dump (--format elf) needs no page tables' },
+  );
+}
+
+function window(bits: 32 | 64, { from, to }: Selection): [number, number] {
+  const parts = new KvaParts(bits);
+  const end = bits === 32 ? 2 ** 20 : 2 ** 52;
+  const first = from === undefined ? 0 : (parts.set(from), parts.page);
+  if (to === undefined || BigInt(to) >= BigInt(end) * BigInt(KVA_PAGE)) return [first, end];
+  parts.set(to);
+  const last = parts.page + (parts.offset > 0 ? 1 : 0);
+  if (last >= first) return [first, last];
+  throw new KvmError('INVALID_ARGUMENT', `the KVA window ends before it starts: ${String(from)} to ${String(to)}`, {
+    field: 'kva',
+  });
+}
+
+function directMapPages(bits: 32 | 64, directMap: DirectMap | undefined): [number, number] {
+  if (directMap === undefined) return [2 ** 52, 0];
+  const parts = new KvaParts(bits);
+  parts.set(directMap.base);
+  const from = parts.page;
+  parts.set(directMap.end - 1n);
+  return [from, parts.page + 1];
+}
+
+function badPage(pa: number): KvmError {
+  return new KvmError('INVALID_ARGUMENT', `not a physical address: ${pa}`, {
+    field: 'page',
+  });
+}

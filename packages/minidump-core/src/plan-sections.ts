@@ -1,0 +1,73 @@
+import type { ByteSource } from './byte-source.js';
+import type { SectionPlan } from './dump-sections.js';
+import { KvmError } from './errors.js';
+import type { PageRanges } from './page-ranges.js';
+import type { PageSelection } from './page-selection.js';
+import type { ByteOrder } from './struct.js';
+
+/** Bytes of memory that are copied in one go. */
+const COPY_BYTES = 1024 * 1024;
+
+/** The message buffer in memory order; empty when there is none. */
+export function ringSection(ring: ByteSource | undefined): SectionPlan {
+  if (ring === undefined) return { name: 'msgbuf', length: 0, produce: () => [] };
+  return { name: 'msgbuf', length: ring.size, produce: () => copySource(ring) };
+}
+
+/** The physical ranges as dump_avail: u64 pairs, ended by a pair of zeros (sys/kern/kern_dump.c). */
+export function rangesSection(ranges: PageRanges, order: ByteOrder): SectionPlan {
+  const little = order === 'little';
+  const bytes = new Uint8Array((ranges.ranges.length + 1) * 16);
+  const view = new DataView(bytes.buffer);
+  ranges.ranges.forEach(({ start, end }, i) => {
+    view.setBigUint64(i * 16, BigInt(start), little);
+    view.setBigUint64(i * 16 + 8, BigInt(end), little);
+  });
+  return { name: 'ranges', length: bytes.length, produce: () => [bytes] };
+}
+
+/** The pages of the bitmap in ascending order, physically contiguous runs copied as runs. */
+export function pagesSection(selection: PageSelection): SectionPlan {
+  const { bitmap, source } = selection;
+  return { name: 'pages', length: bitmap.count * bitmap.ranges.pageSize, produce: () => pageBytes(selection) };
+
+  function* pageBytes({ bitmap: { ranges } }: PageSelection): Generator<Uint8Array, void, undefined> {
+    const buffer = new Uint8Array(COPY_BYTES);
+    let filled = 0;
+    for (const { pa, length } of bitmap.runs()) {
+      for (let done = 0; done < length; ) {
+        const wanted = Math.min(buffer.length - filled, length - done);
+        const count = source.memory.available(pa + done, wanted);
+        if (count === 0) throw vanished(pa + done, ranges);
+        source.memory.readSync(pa + done, buffer, filled, count);
+        filled += count;
+        done += count;
+        if (filled === buffer.length) {
+          yield buffer;
+          filled = 0;
+        }
+      }
+    }
+    yield buffer.subarray(0, filled);
+  }
+}
+
+function* copySource(source: ByteSource): Generator<Uint8Array, void, undefined> {
+  const buffer = new Uint8Array(Math.min(COPY_BYTES, source.size));
+  for (let at = 0; at < source.size; ) {
+    const got = source.readSync(at, buffer, 0, Math.min(buffer.length, source.size - at));
+    if (got === 0) return;
+    yield buffer.subarray(0, got);
+    at += got;
+  }
+}
+
+function vanished(pa: number, ranges: PageRanges): KvmError {
+  return new KvmError('IO', 'a page that was there when the dump was planned can no longer be read', {
+    address: BigInt(pa),
+    addressSpace: 'physical',
+    physicalAddress: pa,
+    length: ranges.pageSize,
+    hint: 'the source changed between planning and writing; plan again, or drop this page',
+  });
+}

@@ -1,0 +1,85 @@
+import {
+  MAPPED,
+  TABLE_TRUNCATED,
+  UNMAPPED,
+  type AddressSpace,
+  type Mapping,
+  type MappingCursor,
+  type Outcome,
+  type Translation,
+} from './address-space.js';
+import type { BlockCache } from './block-cache.js';
+import type { Section } from './core.js';
+import { KvmError } from './errors.js';
+import { describeLeaf, leafPa, leafValid } from './leaf.js';
+import { RUN } from './portable-header.js';
+import { PortableCursor } from './portable-cursor.js';
+import { SegmentTable } from './segment-table.js';
+
+/** The section tables that a portable address space reads. */
+export interface PortableTables {
+  readonly segments: Section;
+  readonly leaves: Section;
+  /** Exact hardware entries, parallel to the leaves. */
+  readonly entries?: Section | undefined;
+  /** Width of these: 32 or 64. */
+  readonly entryBits: number;
+}
+
+/** The address space of a portable minidump: sorted segments of KVA over one array of leaf entries. */
+export class PortableSpace implements AddressSpace {
+  readonly segments: SegmentTable;
+
+  /** @throws KvmError `CORRUPT` when segments overlap, are out of order, or point outside the leaf array */
+  constructor(
+    readonly cache: BlockCache,
+    private readonly tables: PortableTables,
+  ) {
+    const leaves = Math.floor(tables.leaves.length / 8);
+    this.segments = new SegmentTable(cache, tables.segments, leaves);
+    const { entries } = tables;
+    if (entries !== undefined && entries.length !== tables.leaves.length) {
+      throw new KvmError('CORRUPT', 'the sections leaves and entries are not parallel', { field: 'entries' });
+    }
+  }
+
+  translate(page: number, offset: number, out: Translation): Outcome {
+    out.setEntry(0, 0, 0, 0);
+    const { segments } = this;
+    if (!segments.find(page, offset)) return out.miss(UNMAPPED, segments.holeLength(page, offset));
+    const granule = 2 ** segments.shift;
+    const within = segments.distanceTo(page, offset);
+    const index = segments.kind === RUN ? 0 : Math.floor(within / granule);
+    const inGranule = segments.kind === RUN ? within : within - index * granule;
+    const leaf = segments.firstLeaf + index;
+    if (!this.cache.load64(this.tables.leaves.offset + leaf * 8, true)) {
+      return out.miss(TABLE_TRUNCATED, granule - (inGranule % granule));
+    }
+    const { low, high } = this.cache;
+    const rest = (segments.kind === RUN ? segments.count : 1) * granule - inGranule;
+    if (!leafValid(low)) return out.miss(UNMAPPED, rest);
+    out.outcome = MAPPED;
+    out.pa = leafPa(low, high) + inGranule;
+    out.length = rest;
+    describeLeaf(low, high, out);
+    this.loadEntry(leaf, out);
+    return MAPPED;
+  }
+
+  mappings(fromPage: number, toPage: number): MappingCursor {
+    return new PortableCursor(this, fromPage, toPage);
+  }
+
+  /** Puts the exact entry of a leaf into a translation, where the file has it. */
+  loadEntry(leaf: number, out: Translation | Mapping): void {
+    const { entries, entryBits } = this.tables;
+    if (entries === undefined || !this.cache.load64(entries.offset + leaf * 8, true)) return;
+    const { low, high } = this.cache;
+    if ((low | high) !== 0) out.setEntry(out.level, low, high, entryBits);
+  }
+
+  /** Offset in the file of a leaf. */
+  leafOffset(leaf: number): number {
+    return this.tables.leaves.offset + leaf * 8;
+  }
+}
