@@ -1,5 +1,5 @@
 /**
- * The amd64 architecture for libkvm for TypeScript: page-table entries and FreeBSD/amd64 minidumps.
+ * The amd64 architecture for libkvm for TypeScript: page-table entries, walkers and FreeBSD/amd64 minidumps.
  *
  * @packageDocumentation
  */
@@ -7,3 +7,4 @@ export { amd64 } from './architecture.js';
 export { amd64Format } from './format.js';
 export { amd64MinidumpHeader } from './header.js';
 export { amd64Minidump } from './minidump.js';
+export { amd64Walker } from './walker.js';

@@ -2,7 +2,9 @@ import {
   KvmError,
   KvaParts,
   RadixSpace,
+  UNMAPPED,
   latin1,
+  overrideHeader,
   toHex,
   type AddressSpace,
   type DirectMap,
@@ -13,6 +15,7 @@ import {
   type StructValues,
   type TableSection,
 } from '@libkvm/minidump-core';
+import { HOLE_5_LEVEL, besideHole, holeAround, inHole } from './canonical.js';
 import { amd64Format, PHYSICAL_LIMIT } from './format.js';
 import { amd64MinidumpHeader } from './header.js';
 
@@ -46,7 +49,7 @@ function layout(head: Uint8Array, _fileSize: number, overrides: HeaderOverrides 
     byteOrder: 'little',
     bits: 64,
     pageSize: 4096,
-    kernbase: checkedKernbase(header),
+    kernbase: checkedKernbase(header, warnings),
     ...directMap(header, warnings),
     sizes: {
       msgbuf: header.msgbufsize,
@@ -61,8 +64,8 @@ function layout(head: Uint8Array, _fileSize: number, overrides: HeaderOverrides 
 }
 
 function readHeader(head: Uint8Array, overrides: HeaderOverrides): Header {
-  const header = { ...amd64MinidumpHeader.read(head, 0, 'little') };
-  for (const [field, value] of Object.entries(overrides)) overrideField(header, field, value);
+  const stored = amd64MinidumpHeader.read(head, 0, 'little');
+  const header = overrideHeader(amd64MinidumpHeader, stored, overrides, 'a FreeBSD/amd64 minidump');
   if (header.version < 1 || header.version > NEWEST) {
     throw new KvmError(
       'UNSUPPORTED',
@@ -77,19 +80,12 @@ function readHeader(head: Uint8Array, overrides: HeaderOverrides): Header {
   return header;
 }
 
-function overrideField(header: Header, field: string, value: number | bigint): void {
-  const spec = (amd64MinidumpHeader.fields as Record<string, { kind: string }>)[field];
-  if (spec === undefined || spec.kind === 'char[24]') {
-    throw new KvmError('INVALID_ARGUMENT', `a FreeBSD/amd64 minidump header has no number ${field}`, {
-      field,
-    });
-  }
-  (header as Record<string, unknown>)[field] = spec.kind === 'u64' ? BigInt(value) : Number(value);
-}
-
 /** Version 1 covers KVA by pages, later ones by 2 MB. */
-function checkedKernbase({ kernbase, version }: Header): bigint {
+function checkedKernbase({ kernbase, version }: Header, warnings: string[]): bigint {
   const unit = version === 1 ? 0x1000n : 0x20_0000n;
+  if (inHole(HOLE_5_LEVEL, pageOf(kernbase))) {
+    warnings.push(`kernbase ${toHex(kernbase)} is not canonical; no amd64 has the addresses from there on`);
+  }
   if (kernbase % unit === 0n) return kernbase;
   throw new KvmError('CORRUPT', `kernbase ${toHex(kernbase)} is not aligned to ${toHex(unit)}`, {
     field: 'kernbase',
@@ -105,27 +101,33 @@ function directMap({ dmapbase, dmapend }: Header, warnings: string[]): { directM
   return {};
 }
 
-function addressSpace(
-  table: TableSection,
-  memory: PhysicalMemory,
-  { version, kernbase }: MinidumpLayout,
-): AddressSpace {
+function addressSpace(table: TableSection, memory: PhysicalMemory, layout: MinidumpLayout): AddressSpace {
+  const { version, kernbase = 0n, directMap } = layout;
   const flat = version === 1;
   const shift = flat ? 12 : 21;
-  const parts = new KvaParts(64);
-  parts.set(kernbase ?? 0n);
+  const first = pageOf(kernbase);
   const pagesPerEntry = 2 ** (shift - 12);
   // Entries whose addresses would lie past the top of the address space do not exist.
-  const entries = Math.min(Math.floor(table.length / 8), (TOP_PAGE - parts.page) / pagesPerEntry);
+  const entries = Math.min(Math.floor(table.length / 8), (TOP_PAGE - first) / pagesPerEntry);
   const region = {
-    fromPage: parts.page,
-    toPage: parts.page + entries * pagesPerEntry,
-    basePage: parts.page,
+    fromPage: first,
+    toPage: first + entries * pagesPerEntry,
+    basePage: first,
     level: flat ? 1 : 2,
     shift,
     entries,
     root: table.offset,
     section: table.cache,
   };
-  return new RadixSpace(memory, amd64Format, 'little', [region]);
+  const hole = holeAround([
+    first,
+    ...(directMap ? [pageOf(directMap.base), pageOf(directMap.end - 1n)] : []),
+  ]);
+  return new RadixSpace(memory, amd64Format, 'little', besideHole(region, hole), UNMAPPED, hole);
+}
+
+function pageOf(kva: bigint): number {
+  const parts = new KvaParts(64);
+  parts.set(kva);
+  return parts.page;
 }

@@ -56,6 +56,7 @@ export function virtualFault(
         holeLength,
       });
     default:
+      if (translator.core.addressSpace === undefined) return noAddressSpace(where);
       return new KvmError('NOT_MAPPED', `not mapped: ${toHex(address)}`, { ...where, holeLength });
   }
 }
@@ -93,6 +94,13 @@ function pageFault(
     hint: inRam
       ? 'the kernel did not dump this page; a full dump would have it'
       : "the address lies outside the machine's memory (a device, or a hole)",
+  });
+}
+
+function noAddressSpace(details: KvmErrorDetails): KvmError {
+  return new KvmError('UNSUPPORTED', 'this image has physical memory only: its page tables are not known', {
+    ...details,
+    hint: 'give the registers of a processor (CR3; TTBR0 and TTBCR; ...) and the architecture',
   });
 }
 

@@ -5,10 +5,13 @@
  * @packageDocumentation
  */
 export { unknownFile } from './detect.js';
+export type { CpuState } from './cpu-notes.js';
 export { ElfFile } from './elf-file.js';
+export { coreOfImage, elfImageFormat, openRawCore } from './image-core.js';
 export { openKernel, KernelFile } from './kernel-file.js';
 export type { MatchReport } from './kernel-match.js';
 export { Kvm, type PartialRead, type ReadOptions, type Resolved } from './kvm.js';
+export { openElfImage, openRawImage, type MemoryImage, type RawRange } from './memory-image.js';
 export type { MessageBuffer } from './message-buffer.js';
 export { openCore, openKvm, type Bytes, type OpenOptions } from './open.js';
 export type { PageEntry, WalkRange } from './page-walk.js';

@@ -104,7 +104,8 @@ export class Kvm {
       protection: protectionOf(translation.flags),
       pageSize: translation.pageSize,
       contiguous: memory.run(translation.pa, translation.length),
-      ...(entry !== undefined && { entry, level: translation.level }),
+      ...(entry !== undefined && { entry }),
+      ...(translation.level > 0 && { level: translation.level }),
     };
   }
 

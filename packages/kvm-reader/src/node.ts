@@ -9,6 +9,7 @@ import type { Kvm } from './kvm.js';
 import { FileSource } from './node-file-source.js';
 import { openKvm, type Bytes, type OpenOptions } from './open.js';
 
+export { FileSink, writeDumpFile } from './node-file-sink.js';
 export { FileSource } from './node-file-source.js';
 
 /** Every architecture of this library. */

@@ -2,17 +2,22 @@ import {
   BlockCache,
   KvmError,
   minidumpFormat,
+  portableFormat,
   readHead,
   toByteSource,
   type Architecture,
   type ByteSource,
   type Core,
   type CoreFormat,
+  type FormatContext,
   type HeaderOverrides,
+  type ImageOptions,
 } from '@libkvm/minidump-core';
 import { unknownFile } from './detect.js';
+import { elfImageFormat, openRawCore } from './image-core.js';
 import { openKernel, type KernelFile } from './kernel-file.js';
 import { Kvm } from './kvm.js';
+import type { RawRange } from './memory-image.js';
 import { Symbols, type SymbolResolver } from './symbols.js';
 
 /** Bytes of a file, or a source of them. */
@@ -22,8 +27,12 @@ export type Bytes = Uint8Array | ArrayBuffer | ByteSource;
 export interface OpenOptions {
   /** The architectures whose cores are recognised, e.g. `[amd64]` of `@libkvm/arch-amd64`. */
   readonly architectures: readonly Architecture[];
-  /** File formats beside the minidumps of these architectures. */
+  /** File formats beside portable minidumps, the minidumps of these architectures, and ELF memory images. */
   readonly formats?: readonly CoreFormat[];
+  /** For memory images: how their page tables are found. */
+  readonly image?: ImageOptions;
+  /** Where the bytes of a raw memory image lie in physical memory; without it no file is taken for one. */
+  readonly raw?: readonly RawRange[];
   /** The kernel's ELF file: symbols, and a check that it belongs to the core. */
   readonly kernel?: Bytes;
   /** Symbols from somewhere else; asked before the kernel file. */
@@ -63,9 +72,12 @@ export function openKvm(input: Bytes, options: OpenOptions): Kvm {
 }
 
 /** Recognises a file and opens it to its two maps. */
-export function openCore(cache: BlockCache, { architectures, formats = [], overrides }: OpenOptions): Core {
+export function openCore(cache: BlockCache, options: OpenOptions): Core {
+  const { architectures, formats = [], overrides, image, raw } = options;
+  const context: FormatContext = { architectures, ...(overrides && { overrides }), ...(image && { image }) };
+  if (raw) return openRawCore(cache, raw, context);
   const dialects = architectures.flatMap((architecture) => architecture.dialects);
-  const known = [...formats, ...dialects.map(minidumpFormat)];
+  const known = [...formats, ...dialects.map(minidumpFormat), portableFormat, elfImageFormat];
   const head = readHead(cache);
   const format = known.find((candidate) => candidate.probe(head));
   if (format === undefined) {
@@ -75,7 +87,7 @@ export function openCore(cache: BlockCache, { architectures, formats = [], overr
       known.map(({ name }) => name),
     );
   }
-  return format.open(cache, { architectures, ...(overrides && { overrides }) });
+  return format.open(cache, context);
 }
 
 /** A kernel of another machine can only give wrong addresses: refused here, before anyone uses one. */

@@ -34,11 +34,11 @@ class Matcher {
   *matches(length: number): Generator<number> {
     const { buffer, needle, kept } = this;
     const end = kept + length;
+    const bytes = buffer.subarray(0, end);
     const last = end - needle.length;
-    // What lies behind `end` is left from an earlier piece; `last` keeps matches out of it.
-    for (let i = buffer.indexOf(needle[0]); i >= 0 && i <= last; i = buffer.indexOf(needle[0], i + 1)) {
+    for (let i = bytes.indexOf(needle[0]); i >= 0 && i <= last; i = bytes.indexOf(needle[0], i + 1)) {
       let same = 1;
-      while (same < needle.length && buffer[i + same] === needle[same]) same++;
+      while (same < needle.length && bytes[i + same] === needle[same]) same++;
       if (same === needle.length) yield i - kept;
     }
     this.kept = Math.min(end, needle.length - 1);

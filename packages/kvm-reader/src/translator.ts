@@ -55,7 +55,10 @@ export class Translator {
       return MAPPED;
     }
     if (this.core.addressSpace === undefined) return out.miss(1, KVA_PAGE - offset);
-    return this.core.addressSpace.translate(page, offset, out);
+    const outcome = this.core.addressSpace.translate(page, offset, out);
+    // The direct map comes first: what the tables say of an address, a hole above all, ends where it begins.
+    if (page < this.dmapPage) out.length = Math.min(out.length, (this.dmapPage - page) * KVA_PAGE - offset);
+    return outcome;
   }
 
   /**

@@ -100,6 +100,8 @@ export interface MappingCursor {
  * and every look-up and walk is bounded by the format.
  */
 export interface AddressSpace {
+  /** Name of the page-table entry format, where entries have one. */
+  readonly pteFormat?: string;
   /**
    * Translates one address, given as page number (KVA >> 12, zero-extended) and offset in the page. Fills `out` and
    * returns its outcome.

@@ -21,6 +21,8 @@ export interface WalkOptions {
   readonly registers: Registers;
   /** Byte order of the page tables; the architecture's first one unless given. */
   readonly byteOrder?: ByteOrder;
+  /** Name of the page-table format, where the registers do not tell it. */
+  readonly pteFormat?: string;
 }
 
 /**

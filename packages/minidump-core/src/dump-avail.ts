@@ -3,35 +3,53 @@ import { KvmError } from './errors.js';
 import type { ByteRange } from './page-ranges.js';
 import type { ByteOrder } from './struct.js';
 
+/** Bytes read at once; FreeBSD's section is one page. */
+const PIECE = 65536;
+/** No machine comes near it (FreeBSD has room for 255): a table without end must not fill the memory. */
+const MAX_RANGES = 65536;
+
 /**
  * Reads the dump_avail section of a FreeBSD minidump: u64 pairs `start, end` in the machine's byte order, ended by a
  * pair whose end is 0 or by the end of the section (sys/kern/kern_dump.c, sys/vm/vm_dumpset.h).
  *
  * @param limit the first physical address that the architecture cannot have
- * @throws KvmError `CORRUPT` for an address at or above the limit; the order of ranges is checked by PageRanges
+ * @throws KvmError `CORRUPT` for an address above the limit, or more ranges than any machine has; the order of ranges is
+ *   checked by PageRanges
  */
 export function readDumpAvail(section: ByteSource, order: ByteOrder, limit: number): ByteRange[] {
-  const bytes = readBytes(section, 0, section.size - (section.size % 16), 'dump_avail');
-  const view = new DataView(bytes.buffer);
   const ranges: ByteRange[] = [];
-  for (let at = 0; at < bytes.length; at += 16) {
-    const start = u64(view, at, order === 'little');
-    const end = u64(view, at + 8, order === 'little');
-    if (end === 0) break;
+  const end = section.size - (section.size % 16);
+  for (let at = 0; at < end; at += PIECE) {
+    const bytes = readBytes(section, at, Math.min(PIECE, end - at), 'dump_avail');
+    if (!addRanges(ranges, new DataView(bytes.buffer), order === 'little', limit)) break;
+  }
+  return ranges;
+}
+
+/** Adds the pairs of one piece; false when it has the terminator. */
+function addRanges(ranges: ByteRange[], view: DataView, little: boolean, limit: number): boolean {
+  for (let at = 0; at < view.byteLength; at += 16) {
+    const start = u64(view, at, little);
+    const end = u64(view, at + 8, little);
+    if (end === 0) return false;
+    const index = 2 * ranges.length;
     if (end > limit || start > limit) {
-      throw new KvmError(
-        'CORRUPT',
-        `dump_avail[${at / 8}] lies above the architecture's physical address limit`,
-        {
-          field: `dump_avail[${at / 8}]`,
-          offset: at,
-          hint: 'the table of physical ranges is damaged; pass the ranges by hand',
-        },
-      );
+      throw damaged(index, `dump_avail[${index}] lies above the architecture's physical address limit`);
+    }
+    if (ranges.length === MAX_RANGES) {
+      throw damaged(index, `dump_avail has more than ${MAX_RANGES} ranges and no end`);
     }
     ranges.push({ start, end });
   }
-  return ranges;
+  return true;
+}
+
+function damaged(index: number, message: string): KvmError {
+  return new KvmError('CORRUPT', message, {
+    field: `dump_avail[${index}]`,
+    offset: 8 * index,
+    hint: 'the table of physical ranges is damaged; pass the ranges by hand',
+  });
 }
 
 /** A u64 as a number; above 2^53 it is no longer exact, but still above every limit that is asked for. */

@@ -78,5 +78,8 @@ function turn(): Promise<void> {
 }
 
 function aborted(signal: AbortSignal, done: number): KvmError {
-  return new KvmError('ABORTED', `the write was cancelled after ${done} bytes`, { bytesDone: done, cause: signal.reason });
+  return new KvmError('ABORTED', `the write was cancelled after ${done} bytes`, {
+    bytesDone: done,
+    cause: signal.reason,
+  });
 }

@@ -1,13 +1,29 @@
-import type { Architecture } from './architecture.js';
+import type { Architecture, Registers } from './architecture.js';
 import type { BlockCache } from './block-cache.js';
 import type { Core } from './core.js';
 import type { HeaderOverrides, MinidumpDialect } from './dialect.js';
 import { openMinidump } from './minidump.js';
+import type { ByteOrder } from './struct.js';
+
+/** How the page tables of a memory image are found. What is left out is taken from the image. */
+export interface ImageOptions {
+  /** Name of the architecture, where the image does not say it or says another. */
+  readonly architecture?: string;
+  /** Control registers; each one given replaces the image's own. */
+  readonly registers?: Registers;
+  /** The processor whose registers are used: the first unless given. */
+  readonly cpu?: number;
+  /** Byte order of the page tables. */
+  readonly byteOrder?: ByteOrder;
+  /** Page-table format, where the registers do not tell it (`v4`, `xscale`, ...). */
+  readonly pteFormat?: string;
+}
 
 /** What a format may need beside the file. */
 export interface FormatContext {
   readonly architectures: readonly Architecture[];
   readonly overrides?: HeaderOverrides;
+  readonly image?: ImageOptions;
 }
 
 /** A codec between a file and the two maps of a core. Readers are given a list of them. */

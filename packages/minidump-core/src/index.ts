@@ -37,3 +37,4 @@ export type { Selection, SelectionReport } from './page-selection.js';
 export * from './portable-header.js';
 export { portableFormat } from './portable-open.js';
 export type { PortableOptions, TableReport } from './portable-plan.js';
+export { verifyCore, type Problem, type VerifyReport } from './verify.js';

@@ -83,7 +83,8 @@ export class PageBitmap {
     for (let at = 0; at < length; at += piece.length) {
       piece.fill(0);
       const words = this.chunks.get(at / piece.length);
-      if (words) for (let i = 0; i < CHUNK_WORDS; i++) view.setUint32((i ^ swap) * 4, words[i], order === 'little');
+      if (words)
+        for (let i = 0; i < CHUNK_WORDS; i++) view.setUint32((i ^ swap) * 4, words[i], order === 'little');
       yield piece.subarray(0, Math.min(piece.length, length - at));
     }
   }

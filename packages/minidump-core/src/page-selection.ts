@@ -136,7 +136,8 @@ export class PageSelection {
     const { pageSize, pages } = this.source.memory.ranges;
     if (!Number.isSafeInteger(pa) || pa < 0) throw badPage(pa);
     if (pages === 0 || !this.source.memory.ranges.has(pa)) this.report.dropped.outsideRam++;
-    else if (this.wholePages(Math.floor(pa / pageSize) * pageSize, pageSize) === 0) this.report.dropped.absent++;
+    else if (this.wholePages(Math.floor(pa / pageSize) * pageSize, pageSize) === 0)
+      this.report.dropped.absent++;
     else if (this.bitmap.addPage(pa)) this.report.added++;
   }
 
@@ -172,7 +173,10 @@ export function requireSoundTables({ report }: PageSelection): void {
     `the page tables are too damaged to plan a minidump from: ${mappings} mappings to ${pages} pages found, ` +
       `${missing} tables missing, ${damage.unsupportedEntries} entries not understood` +
       (damage.loops > 0 ? ', and tables that refer to each other without end' : ''),
-    { field: 'registers', hint: 'check the registers and the image; a full dump (--format elf) needs no page tables' },
+    {
+      field: 'registers',
+      hint: 'check the registers and the image; a full dump (--format elf) needs no page tables',
+    },
   );
 }
 
@@ -184,13 +188,18 @@ function window(bits: 32 | 64, { from, to }: Selection): [number, number] {
   parts.set(to);
   const last = parts.page + (parts.offset > 0 ? 1 : 0);
   if (last >= first) return [first, last];
-  throw new KvmError('INVALID_ARGUMENT', `the KVA window ends before it starts: ${String(from)} to ${String(to)}`, {
-    field: 'kva',
-  });
+  throw new KvmError(
+    'INVALID_ARGUMENT',
+    `the KVA window ends before it starts: ${String(from)} to ${String(to)}`,
+    {
+      field: 'kva',
+    },
+  );
 }
 
+/** The pages of the direct map; an empty window behind all others where there is none. */
 function directMapPages(bits: 32 | 64, directMap: DirectMap | undefined): [number, number] {
-  if (directMap === undefined) return [2 ** 52, 0];
+  if (directMap === undefined) return [2 ** 52, 2 ** 52];
   const parts = new KvaParts(bits);
   parts.set(directMap.base);
   const from = parts.page;

@@ -29,13 +29,17 @@ export function rangesSection(ranges: PageRanges, order: ByteOrder): SectionPlan
 /** The pages of the bitmap in ascending order, physically contiguous runs copied as runs. */
 export function pagesSection(selection: PageSelection): SectionPlan {
   const { bitmap, source } = selection;
-  return { name: 'pages', length: bitmap.count * bitmap.ranges.pageSize, produce: () => pageBytes(selection) };
+  return {
+    name: 'pages',
+    length: bitmap.count * bitmap.ranges.pageSize,
+    produce: () => pageBytes(selection),
+  };
 
   function* pageBytes({ bitmap: { ranges } }: PageSelection): Generator<Uint8Array, void, undefined> {
     const buffer = new Uint8Array(COPY_BYTES);
     let filled = 0;
     for (const { pa, length } of bitmap.runs()) {
-      for (let done = 0; done < length; ) {
+      for (let done = 0; done < length;) {
         const wanted = Math.min(buffer.length - filled, length - done);
         const count = source.memory.available(pa + done, wanted);
         if (count === 0) throw vanished(pa + done, ranges);
@@ -54,7 +58,7 @@ export function pagesSection(selection: PageSelection): SectionPlan {
 
 function* copySource(source: ByteSource): Generator<Uint8Array, void, undefined> {
   const buffer = new Uint8Array(Math.min(COPY_BYTES, source.size));
-  for (let at = 0; at < source.size; ) {
+  for (let at = 0; at < source.size;) {
     const got = source.readSync(at, buffer, 0, Math.min(buffer.length, source.size - at));
     if (got === 0) return;
     yield buffer.subarray(0, got);

@@ -28,8 +28,16 @@ export const portableHeader = struct('portableHeader', {
   dmapEnd: { at: 56, kind: 'u64', doc: 'KVA behind the direct map; 0 where it reaches the top' },
   dmapPhys: { at: 64, kind: 'u64', doc: 'PA that dmapBase maps' },
   architecture: { at: 72, kind: 'char[16]', doc: "FreeBSD's name of the architecture" },
-  pteFormat: { at: 88, kind: 'char[24]', doc: 'name of the hardware entry format, for the section `entries`' },
-  entryBits: { at: 112, kind: 'u32', doc: 'bits of a hardware entry: 32 or 64; 0 without the section `entries`' },
+  pteFormat: {
+    at: 88,
+    kind: 'char[24]',
+    doc: 'name of the hardware entry format, for the section `entries`',
+  },
+  entryBits: {
+    at: 112,
+    kind: 'u32',
+    doc: 'bits of a hardware entry: 32 or 64; 0 without the section `entries`',
+  },
   sectionCount: { at: 116, kind: 'u32', doc: 'entries of the section table' },
   fileSize: { at: 120, kind: 'u64', doc: 'bytes of the whole file, trailer included' },
   msgbufStart: { at: 128, kind: 'u64', doc: 'index in the message buffer of its oldest byte' },
@@ -53,7 +61,11 @@ export const portableSegment = struct('portableSegment', {
   count: { at: 8, kind: 'u64', doc: 'granules' },
   firstLeaf: { at: 16, kind: 'u64', doc: 'index in the leaf array of its first (RUN: only) leaf' },
   granuleShift: { at: 24, kind: 'u8', doc: 'log2 of the granule: that of the base page, or 10' },
-  kind: { at: 25, kind: 'u8', doc: '1 FLAT: a leaf a granule; 2 RUN: one leaf, granule k at PA + k granules' },
+  kind: {
+    at: 25,
+    kind: 'u8',
+    doc: '1 FLAT: a leaf a granule; 2 RUN: one leaf, granule k at PA + k granules',
+  },
   reserved: { at: 26, kind: 'u16', doc: '0' },
   padding: { at: 28, kind: 'u32', doc: '0' },
 });
@@ -66,7 +78,11 @@ export const RUN = 2;
 /** The trailer: the last 4096 bytes of the file, zero behind the checksums. */
 export const portableTrailer = struct('portableTrailer', {
   magic: { at: 0, kind: 'char[24]', doc: '`kminidump complete`' },
-  sectionCount: { at: 24, kind: 'u32', doc: 'checksums that follow: one for each section before the trailer' },
+  sectionCount: {
+    at: 24,
+    kind: 'u32',
+    doc: 'checksums that follow: one for each section before the trailer',
+  },
   crc: { at: 28, kind: 'u32', doc: 'CRC-32 of the trailer with this field 0' },
 });
 

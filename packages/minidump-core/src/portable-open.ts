@@ -72,11 +72,15 @@ export function readPortableHeader(cache: BlockCache): PortableHeader {
   const header = portableHeader.read(page, 0, 'little');
   const { version, elfClass, elfData, sectionCount, entryBits } = header;
   if (version !== PORTABLE_VERSION) {
-    throw new KvmError('UNSUPPORTED', `portable minidump of version ${version}; known is ${PORTABLE_VERSION}`, {
-      field: 'version',
-      offset: portableHeader.fields.version.at,
-      hint: 'a newer version of this library wrote it; update',
-    });
+    throw new KvmError(
+      'UNSUPPORTED',
+      `portable minidump of version ${version}; known is ${PORTABLE_VERSION}`,
+      {
+        field: 'version',
+        offset: portableHeader.fields.version.at,
+        hint: 'a newer version of this library wrote it; update',
+      },
+    );
   }
   check(elfClass === 1 || elfClass === 2, 'elfClass', elfClass);
   check(elfData === 1 || elfData === 2, 'elfData', elfData);
@@ -96,7 +100,11 @@ export function readSectionTable(cache: BlockCache, { sectionCount }: PortableHe
   const sections: Section[] = [];
   let end = PORTABLE_ALIGN;
   for (let i = 0; i < sectionCount; i++) {
-    const { name, offset, length } = portableSection.read(page, SECTION_TABLE_AT + i * portableSection.size, 'little');
+    const { name, offset, length } = portableSection.read(
+      page,
+      SECTION_TABLE_AT + i * portableSection.size,
+      'little',
+    );
     const section = { name, offset: Number(offset), length: Number(length) };
     const sound = section.offset >= end && section.offset % PORTABLE_ALIGN === 0;
     check(sound && Number.isSafeInteger(section.offset + section.length), `sections[${i}]`, offset);
@@ -106,18 +114,30 @@ export function readSectionTable(cache: BlockCache, { sectionCount }: PortableHe
   return sections;
 }
 
-function openPages(cache: BlockCache, { pageSize }: PortableHeader, need: (name: string) => Section): SparsePages {
+function openPages(
+  cache: BlockCache,
+  { pageSize }: PortableHeader,
+  need: (name: string) => Section,
+): SparsePages {
   const rangesAt = whole(cache, need('ranges'));
   const bitmapAt = whole(cache, need('bitmap'));
   const pagesAt = need('pages');
   const source = new SubSource(cache, rangesAt.offset, rangesAt.length);
   const ranges = new PageRanges(readDumpAvail(source, 'little', PHYSICAL_LIMIT), pageSize);
-  const bitmap = new StoredBitmap(new SubSource(cache, bitmapAt.offset, bitmapAt.length), ranges.pages, 'little');
+  const bitmap = new StoredBitmap(
+    new SubSource(cache, bitmapAt.offset, bitmapAt.length),
+    ranges.pages,
+    'little',
+  );
   if (bitmap.count * pageSize !== pagesAt.length) {
-    throw new KvmError('CORRUPT', `the bitmap counts ${bitmap.count} pages, the section has ${pagesAt.length} bytes`, {
-      field: 'bitmap',
-      offset: bitmapAt.offset,
-    });
+    throw new KvmError(
+      'CORRUPT',
+      `the bitmap counts ${bitmap.count} pages, the section has ${pagesAt.length} bytes`,
+      {
+        field: 'bitmap',
+        offset: bitmapAt.offset,
+      },
+    );
   }
   return new SparsePages(cache, pagesAt.offset, ranges, bitmap, pageSize);
 }

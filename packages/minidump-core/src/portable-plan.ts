@@ -36,7 +36,10 @@ export interface PortableSections {
 const MAX_NOTE = 1024 * 1024;
 
 /** Plans the sections of a portable minidump: one walk over the mappings, which counts. */
-export function planPortableSections(selection: PageSelection, options: PortableOptions = {}): PortableSections {
+export function planPortableSections(
+  selection: PageSelection,
+  options: PortableOptions = {},
+): PortableSections {
   const { source } = selection;
   const exact = options.exact ?? false;
   const base = { granuleShift: Math.log2(source.machine.pageSize), exact };
@@ -64,7 +67,11 @@ export function planPortableSections(selection: PageSelection, options: Portable
         length: selection.bitmap.byteLength(64),
         produce: () => selection.bitmap.bytes(selection.bitmap.byteLength(64), 'little'),
       },
-      { name: 'segments', length: counted.segments * portableSegment.size, produce: () => segmentBytes(walk) },
+      {
+        name: 'segments',
+        length: counted.segments * portableSegment.size,
+        produce: () => segmentBytes(walk),
+      },
       { name: 'leaves', length: counted.leaves * 8, produce: () => leafBytes(walk, false) },
       ...(keepsEntries
         ? [{ name: 'entries', length: counted.leaves * 8, produce: () => leafBytes(walk, true) }]

@@ -33,7 +33,9 @@ export interface PortableDump {
 export function portableDump(selection: PageSelection, options: PortableOptions): PortableDump {
   const { sections: plans, tables, entryBits } = planPortableSections(selection, options);
   if (plans.length > MAX_SECTIONS) {
-    throw new KvmError('INVALID_ARGUMENT', `${plans.length} sections do not fit the header page`, { field: 'notes' });
+    throw new KvmError('INVALID_ARGUMENT', `${plans.length} sections do not fit the header page`, {
+      field: 'notes',
+    });
   }
   const placed = place(plans);
   const size = placed.end + PORTABLE_ALIGN;

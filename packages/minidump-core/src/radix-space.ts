@@ -65,6 +65,10 @@ export class RadixSpace implements AddressSpace {
     this.words = new PhysicalWords(memory, order === 'little');
   }
 
+  get pteFormat(): string {
+    return this.format.name;
+  }
+
   translate(page: number, offset: number, out: Translation): Outcome {
     for (const region of this.regions) {
       if (page < region.fromPage) return this.missOutside(page, offset, region.fromPage, out);

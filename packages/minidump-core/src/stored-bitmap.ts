@@ -36,7 +36,8 @@ export class StoredBitmap {
   /**
    * @param section the bitmap's bytes
    * @param bits how many of its bits stand for pages
-   * @throws KvmError `CORRUPT` when the section is too short for that many bits
+   * @throws KvmError `CORRUPT` when the section is too short for that many bits; this and every look-up, `IO` when it
+   *   gives less than it has
    */
   constructor(
     private readonly section: ByteSource,
@@ -150,7 +151,8 @@ export class StoredBitmap {
 
   private load(chunk: number, slot: number): void {
     this.scratch.fill(0);
-    this.section.readSync(chunk * CHUNK_BYTES, this.scratch, 0, CHUNK_BYTES);
+    const at = chunk * CHUNK_BYTES;
+    readWhole(this.section, at, this.scratch, Math.min(CHUNK_BYTES, this.section.size - at));
     this.slotChunk[slot] = -1;
     const base = slot * CHUNK_WORDS;
     decodeWords(this.scratch, this.words, base, CHUNK_WORDS, this.order);
@@ -172,7 +174,7 @@ export class StoredBitmap {
     let total = 0;
     for (let at = 0; at < this.section.size; at += buffer.length) {
       buffer.fill(0);
-      this.section.readSync(at, buffer, 0, Math.min(buffer.length, this.section.size - at));
+      readWhole(this.section, at, buffer, Math.min(buffer.length, this.section.size - at));
       for (let piece = 0; piece < buffer.length && at + piece < this.section.size; piece += CHUNK_BYTES) {
         const chunk = (at + piece) / CHUNK_BYTES;
         decodeWords(buffer.subarray(piece, piece + CHUNK_BYTES), words, 0, CHUNK_WORDS, this.order);
@@ -183,6 +185,15 @@ export class StoredBitmap {
     }
     return total;
   }
+}
+
+function readWhole(section: ByteSource, offset: number, target: Uint8Array, length: number): void {
+  const got = section.readSync(offset, target, 0, length);
+  if (got >= length) return;
+  throw new KvmError('IO', `the page bitmap: the source gave ${got} of ${length} bytes`, {
+    length,
+    hint: 'the file changed while it was read; open it again',
+  });
 }
 
 /** Number of set bits of a 32-bit word. */

@@ -198,9 +198,13 @@ function writeBytes(field: Uint8Array, value: string | Uint8Array, name: string)
 function latin1Bytes(text: string, name: string): Uint8Array {
   const codes = Array.from({ length: text.length }, (_, i) => text.charCodeAt(i));
   if (codes.every((code) => code <= 0xff)) return Uint8Array.from(codes);
-  throw new KvmError('INVALID_ARGUMENT', `${name}: ${JSON.stringify(text)} has characters of more than a byte`, {
-    field: name,
-  });
+  throw new KvmError(
+    'INVALID_ARGUMENT',
+    `${name}: ${JSON.stringify(text)} has characters of more than a byte`,
+    {
+      field: name,
+    },
+  );
 }
 
 /** The bytes up to the first NUL, one character each. */

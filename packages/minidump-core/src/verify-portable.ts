@@ -1,0 +1,178 @@
+import type { BlockCache } from './block-cache.js';
+import { readBytes } from './byte-source.js';
+import type { Section } from './core.js';
+import { crc32 as portableCrc32, type Crc32 } from './crc32.js';
+import { leafSound, leafValid } from './leaf.js';
+import { roundUp } from './minidump-layout.js';
+import {
+  CHECKSUMS_AT,
+  HAS_DIRECT_MAP,
+  HAS_KERNBASE,
+  PORTABLE_ALIGN,
+  PORTABLE_MAGIC,
+  portableHeader,
+  portableSection,
+  portableSegment,
+  portableTrailer,
+  RUN,
+  SECTION_TABLE_AT,
+  TRAILER_MAGIC,
+} from './portable-header.js';
+import { readPortableHeader, readSectionTable } from './portable-open.js';
+import { latin1 } from './struct.js';
+import type { ProblemList } from './verify.js';
+
+const PIECE = 1024 * 1024;
+
+/** Checks what only portable minidumps claim; other files are left alone. */
+export function verifyPortableFile(
+  cache: BlockCache,
+  list: ProblemList,
+  checked: Record<string, number>,
+  crc32: Crc32 = portableCrc32,
+): void {
+  const head = new Uint8Array(24);
+  if (cache.readSync(0, head, 0, 24) < 24 || !resembles(head)) return;
+  const sections = list.attempt('header', () => checkHeader(cache, list));
+  if (sections === undefined) return;
+  list.attempt('trailer', () => checkTrailer(cache, sections, list, checked, crc32));
+  list.attempt('segments', () => checkSegments(cache, sections, list, checked));
+  list.attempt('leaves', () => checkLeaves(cache, sections, list, checked));
+}
+
+/** The magic, or one that differs from it in a byte: a damaged file of this kind is to be told from another file. */
+function resembles(head: Uint8Array): boolean {
+  let different = 0;
+  for (let i = 0; i < 24; i++) if ((PORTABLE_MAGIC.charCodeAt(i) || 0) !== head[i]) different++;
+  return different <= 1;
+}
+
+/** Every field of the header page and every byte that has no field. Returns the sections, the header first. */
+function checkHeader(cache: BlockCache, list: ProblemList): Section[] {
+  const page = readBytes(cache, 0, PORTABLE_ALIGN, 'header');
+  const header = readPortableHeader(cache);
+  if (latin1(page.subarray(0, 24)) !== PORTABLE_MAGIC)
+    list.add('magic', 'is not that of a portable minidump', 0);
+  if (header.flags & ~(HAS_KERNBASE | HAS_DIRECT_MAP)) list.add('flags', 'has bits without a meaning', 28);
+  if (header.reserved !== 0) list.add('reserved', 'is not 0', portableHeader.fields.reserved.at);
+  if (header.fileSize !== BigInt(cache.size)) {
+    list.add(
+      'fileSize',
+      `says ${header.fileSize} bytes, the file has ${cache.size}`,
+      portableHeader.fields.fileSize.at,
+    );
+  }
+  const sections = readSectionTable(cache, header);
+  let end = PORTABLE_ALIGN;
+  sections.forEach(({ offset, length }, i) => {
+    if (offset !== end) list.add(`sections[${i}]`, `starts at ${offset}, the one before it ends at ${end}`);
+    end = offset + roundUp(length, PORTABLE_ALIGN);
+  });
+  const behind = SECTION_TABLE_AT + sections.length * portableSection.size;
+  if (page.subarray(behind).some((byte) => byte !== 0))
+    list.add('header', 'is not 0 behind its tables', behind);
+  return [{ name: 'header', offset: 0, length: PORTABLE_ALIGN }, ...sections];
+}
+
+/** The mark of completion, and the checksum of every section with its padding, which must be zeros. */
+function checkTrailer(
+  cache: BlockCache,
+  sections: readonly Section[],
+  list: ProblemList,
+  checked: Record<string, number>,
+  crc32: Crc32,
+): void {
+  const last = sections[sections.length - 1];
+  const at = last.offset + roundUp(last.length, PORTABLE_ALIGN);
+  const page = readBytes(cache, at, PORTABLE_ALIGN, 'trailer');
+  const { magic, sectionCount, crc } = portableTrailer.read(page, 0, 'little');
+  if (magic !== TRAILER_MAGIC) list.add('trailer', 'the mark of completion is missing', at);
+  portableTrailer.write(page, 0, 'little', { crc: 0 });
+  if (crc32(page) !== crc) list.add('trailer', 'its checksum is wrong', at);
+  if (sectionCount !== sections.length) {
+    list.add('trailer', `has ${sectionCount} checksums for ${sections.length} sections`, at);
+    return;
+  }
+  const view = new DataView(page.buffer);
+  sections.forEach((section, i) => {
+    const expected = view.getUint32(CHECKSUMS_AT + i * 4, true);
+    if (checksum(cache, section, list, crc32) !== expected) {
+      list.add(section.name, 'its checksum is wrong', section.offset);
+    }
+  });
+  checked['checksums'] = sections.length;
+}
+
+function checksum(
+  cache: BlockCache,
+  { name, offset, length }: Section,
+  list: ProblemList,
+  crc32: Crc32,
+): number {
+  const buffer = new Uint8Array(PIECE);
+  const end = offset + roundUp(length, PORTABLE_ALIGN);
+  let crc = 0;
+  for (let at = offset; at < end; at += PIECE) {
+    const piece = buffer.subarray(0, Math.min(PIECE, end - at));
+    cache.source.readSync(at, piece, 0, piece.length);
+    crc = crc32(piece, crc);
+    const padding = piece.subarray(Math.max(0, Math.min(piece.length, offset + length - at)));
+    if (padding.some((byte) => byte !== 0)) list.add(name, 'is not padded with zeros', offset + length);
+  }
+  return crc;
+}
+
+/** Reserved fields, and that the segments use every leaf once. Order and bounds were checked when it was opened. */
+function checkSegments(
+  cache: BlockCache,
+  sections: readonly Section[],
+  list: ProblemList,
+  checked: Record<string, number>,
+): void {
+  const { offset, length } = find(sections, 'segments');
+  if (length % portableSegment.size !== 0) list.add('segments', 'is no whole number of segments', offset);
+  let nextLeaf = 0;
+  const count = Math.floor(length / portableSegment.size);
+  const entry = new Uint8Array(portableSegment.size);
+  for (let i = 0; i < count; i++) {
+    const at = offset + i * portableSegment.size;
+    cache.readSync(at, entry, 0, entry.length);
+    const segment = portableSegment.read(entry, 0, 'little');
+    if (segment.reserved !== 0 || segment.padding !== 0)
+      list.add(`segments[${i}]`, 'has reserved bits set', at);
+    if (segment.kva % (1n << BigInt(segment.granuleShift & 63)) !== 0n) {
+      list.add(`segments[${i}]`, 'starts inside a granule', at);
+    }
+    if (Number(segment.firstLeaf) !== nextLeaf)
+      list.add(`segments[${i}]`, `should start at leaf ${nextLeaf}`, at);
+    nextLeaf = Number(segment.firstLeaf) + (segment.kind === RUN ? 1 : Number(segment.count));
+  }
+  const leaves = find(sections, 'leaves').length / 8;
+  if (nextLeaf !== leaves) list.add('leaves', `there are ${leaves}, the segments use ${nextLeaf}`);
+  checked['segments'] = count;
+}
+
+/** Reserved bits of leaves; exact entries only beside valid leaves. */
+function checkLeaves(
+  cache: BlockCache,
+  sections: readonly Section[],
+  list: ProblemList,
+  checked: Record<string, number>,
+): void {
+  const { offset, length } = find(sections, 'leaves');
+  if (length % 8 !== 0) list.add('leaves', 'is no whole number of leaves', offset);
+  const entries = sections.find(({ name }) => name === 'entries');
+  for (let i = 0; i + 8 <= length; i += 8) {
+    cache.load64(offset + i, true);
+    const { low, high } = cache;
+    if (!leafSound(low, high)) list.add(`leaves[${i / 8}]`, 'has reserved bits set', offset + i);
+    if (entries === undefined || leafValid(low) || !cache.load64(entries.offset + i, true)) continue;
+    if ((cache.low | cache.high) !== 0)
+      list.add(`entries[${i / 8}]`, 'belongs to no leaf', entries.offset + i);
+  }
+  checked['leaves'] = length / 8;
+}
+
+function find(sections: readonly Section[], name: string): Section {
+  return sections.find((section) => section.name === name) ?? { name, offset: 0, length: 0 };
+}
