@@ -240,13 +240,15 @@ export class Kvm {
   }
 
   /** The KVAs at which the bytes (or UTF-8 text) stand, ascending within the page tables, then in the direct map. */
-  search(needle: Uint8Array | string, range?: SearchRange): Generator<bigint, void, undefined> {
-    return searchVirtual(this.reader, needle, range);
+  *search(needle: Uint8Array | string, range?: SearchRange): Generator<bigint, void, undefined> {
+    const cursor = searchVirtual(this.reader, needle, range);
+    for (let kva = cursor.next(); kva !== undefined; kva = cursor.next()) yield kva;
   }
 
   /** The PAs at which the bytes (or UTF-8 text) stand, ascending. */
-  searchPhysical(needle: Uint8Array | string): Generator<number, void, undefined> {
-    return searchPhysical(this.reader, needle);
+  *searchPhysical(needle: Uint8Array | string): Generator<number, void, undefined> {
+    const cursor = searchPhysical(this.reader, needle);
+    for (let pa = cursor.next(); pa !== undefined; pa = cursor.next()) yield pa;
   }
 
   /** The kernel's message buffer in logical order; undefined when the core has none that can be found. */
