@@ -26,7 +26,9 @@ export default defineConfig({
   // Neutral for all, the command too: nothing may rely on shims, and `node:` imports stay as written.
   platform: 'neutral',
   target: 'es2022',
-  external: [/^node:/],
+  // Siblings stay imports: each package must find the one copy of core.
+  tsconfig: '../../tsconfig.build.json',
+  external: [/^node:/, /^@libkvm\//],
   removeNodeProtocol: false,
   skipNodeModulesBundle: true,
   splitting: true,
@@ -37,9 +39,8 @@ export default defineConfig({
     typed && want !== 'js'
       ? {
           only: want === 'types',
-          // Without `paths`, so that siblings are seen through their published declarations.
           // Node's types are for src/node*.ts; tsconfig.neutral.json keeps the rest free of them.
-          compilerOptions: { paths: {}, types: ['node'], composite: false, incremental: false },
+          compilerOptions: { types: ['node'], composite: false, incremental: false },
         }
       : false,
 });

@@ -1,4 +1,13 @@
-import { EXECUTE, GLOBAL, READ, USER, WRITE, type RadixFormat, type TableEntry } from '@libkvm/minidump-core';
+import {
+  EXECUTE,
+  GLOBAL,
+  MEMORY_TYPE_SHIFT,
+  READ,
+  USER,
+  WRITE,
+  type RadixFormat,
+  type TableEntry,
+} from '@libkvm/minidump-core';
 
 /** Physical addresses of this architecture lie below 2^52 (Intel SDM volume 3, section 5.5, MAXPHYADDR at most 52). */
 export const PHYSICAL_LIMIT = 2 ** 52;
@@ -9,6 +18,8 @@ const US = 4;
 /** Bit 7: page size in levels 2 and 3, PAT in level 1, reserved above. */
 const PS = 0x80;
 const G = 0x100;
+/** Bit 12: PAT in levels 2 and 3. */
+const PAT_LARGE = 0x1000;
 /** Bit 63 (bit 31 of the high half): execute disable. */
 const XD_HIGH = 0x8000_0000;
 /** Bits 51:32 of the frame. */
@@ -30,13 +41,19 @@ export const amd64Format: RadixFormat = {
     if ((low & PRESENT) === 0) return out.setInvalid();
     const frame = (high & FRAME_HIGH) * 0x1_0000_0000;
     const flags = READ | (low & RW ? WRITE : 0) | (high & XD_HIGH ? 0 : EXECUTE) | (low & US ? USER : 0);
-    if (level === 1) return out.setLeaf(frame + maskLow(low, 12), 4096, flags | (low & G ? GLOBAL : 0));
+    if (level === 1) return out.setLeaf(frame + maskLow(low, 12), 4096, flags | leafFlags(low, PS));
     if ((low & PS) === 0) return out.setTable(frame + maskLow(low, 12), SHIFT[level - 1], 512, flags);
     if (level > 3) return out.setInvalid();
     const shift = SHIFT[level];
-    out.setLeaf(frame + maskLow(low, shift), 2 ** shift, flags | (low & G ? GLOBAL : 0));
+    out.setLeaf(frame + maskLow(low, shift), 2 ** shift, flags | leafFlags(low, PAT_LARGE));
   },
 };
+
+/** What only leaves have: G, and the index into the page attribute table: PAT, PCD, PWT (SDM, section 12.12.3). */
+function leafFlags(low: number, pat: number): number {
+  const type = ((low >>> 3) & 3) | (low & pat ? 4 : 0);
+  return (low & G ? GLOBAL : 0) | (type << MEMORY_TYPE_SHIFT);
+}
 
 /** The low half of a frame address: bits 31:shift, as an unsigned number. */
 function maskLow(low: number, shift: number): number {

@@ -1,17 +1,12 @@
-import { execFileSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { gunzipSync } from 'node:zlib';
-import { BlockCache, MAPPED, Mapping, MemorySource, SegmentMemory, kvaOf } from '@libkvm/minidump-core';
-import type { AddressSpace, PhysicalMemory, PhysicalSegment } from '@libkvm/minidump-core';
+import { readFileSync } from 'node:fs';
+import { openSharedFile, sharedFile, unpackedFile } from '@libkvm/fixtures/node';
+import { BlockCache, MAPPED, Mapping, SegmentMemory, kvaOf } from '@libkvm/minidump-core';
+import type { AddressSpace, ByteSource, PhysicalMemory, PhysicalSegment } from '@libkvm/minidump-core';
 
 /**
  * Memory images of real and hand-built machines, taken by QEMU, with what QEMU itself translates. They are no part of
  * the repository: tests over them are skipped where the folder is absent.
  */
-const shared = process.env.VMCORE_FIXTURES ?? fileURLToPath(new URL('../../../../shared', import.meta.url));
-
 export interface RealImage {
   readonly memory: PhysicalMemory;
   /** Upper case names, as walkers want them. */
@@ -20,44 +15,36 @@ export interface RealImage {
   readonly translations: readonly { readonly va: string; readonly pa: string | null }[];
   /** Lines `va size pa kind`, hex: every mapping of the page table, neighbours of one kind merged. */
   readonly ranges: readonly string[];
+  close(): void;
 }
-
-const folderOf = (name: string): string | undefined =>
-  [join(shared, 'images', name), join(shared, name)].find((folder) => existsSync(join(folder, 'regs.json')));
 
 /** Says so and returns false when the image is not there. */
 export function haveImage(name: string): boolean {
-  if (folderOf(name) !== undefined) return true;
-  console.log(`skipped: no image ${name} in VMCORE_FIXTURES or ../shared/images`);
+  if (sharedFile(`images/${name}/image.elf.xz`) !== undefined) return true;
+  console.log(`skipped: no image ${name} in VMCORE_FIXTURES or ../shared`);
   return false;
 }
 
 export function loadImage(name: string): RealImage {
-  const folder = folderOf(name)!;
-  const text = (bytes: Buffer): string => bytes.toString('utf8').trim();
-  const { regs } = JSON.parse(readFileSync(join(folder, 'regs.json'), 'utf8')) as {
-    regs: Record<string, string>;
-  };
-  const lines = text(gunzipSync(readFileSync(join(folder, 'translations.jsonl.gz')))).split('\n');
-  const elf = unxz(join(folder, 'image.elf.xz'));
+  const text = (file: string): string => readFileSync(unpackedFile(`images/${name}/${file}`)!, 'utf8').trim();
+  const { regs } = JSON.parse(text('regs.json')) as { regs: Record<string, string> };
+  const lines = text('translations.jsonl.gz').split('\n');
+  const elf = openSharedFile(`images/${name}/image.elf.xz`)!;
   return {
-    memory: new SegmentMemory(new BlockCache(new MemorySource(elf)), segmentsOf(elf)),
+    memory: new SegmentMemory(new BlockCache(elf), segmentsOf(elf)),
     registers: Object.fromEntries(
       Object.entries(regs).map(([key, value]) => [key.toUpperCase(), BigInt(value)]),
     ),
     translations: lines.map((line) => JSON.parse(line) as RealImage['translations'][number]),
-    ranges: text(unxz(join(folder, 'ranges.txt.xz')))
-      .split('\n')
-      .slice(1),
+    ranges: text('ranges.txt.xz').split('\n').slice(1),
+    close: () => elf.close(),
   };
 }
 
-function unxz(path: string): Buffer {
-  return execFileSync('xz', ['-dc', path], { maxBuffer: 2 ** 30 });
-}
-
 /** The PT_LOAD segments. QEMU 7.2 writes odd ELF headers (e_ehsize 8), but these fields are where they belong. */
-function segmentsOf(elf: Buffer): PhysicalSegment[] {
+function segmentsOf(file: ByteSource): PhysicalSegment[] {
+  const elf = Buffer.alloc(4096);
+  file.readSync(0, elf, 0, elf.length);
   const wide = elf[4] === 2;
   const word = (at: number): number => (wide ? Number(elf.readBigUInt64LE(at)) : elf.readUInt32LE(at));
   const [table, size, count] = wide

@@ -14,7 +14,7 @@ describe.each(IMAGES)('$name', ({ name, leaves }) => {
     'agrees with QEMU in every translation and every mapping',
     { timeout: 120_000 },
     () => {
-      const { memory, registers, translations, ranges } = loadImage(name);
+      const { memory, registers, translations, ranges, close } = loadImage(name);
       const space = amd64Walker(memory, { registers });
       const parts = new KvaParts(64);
       const out = new Translation();
@@ -33,6 +33,7 @@ describe.each(IMAGES)('$name', ({ name, leaves }) => {
       const first = found.ranges.findIndex((line, i) => line !== ranges[i]);
       expect([first, found.ranges[first], ranges[first]]).toEqual([-1, undefined, undefined]);
       expect(found.ranges.length).toBe(ranges.length);
+      close();
     },
   );
 });

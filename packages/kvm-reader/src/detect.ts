@@ -1,5 +1,7 @@
 import { KvmError, latin1 } from '@libkvm/minidump-core';
 
+const WINDOWS = 'this library reads FreeBSD and Linux dumps';
+
 interface Recognised {
   readonly name: string;
   readonly hint: string;
@@ -12,8 +14,14 @@ const RECOGNISED: readonly (readonly [string, Recognised])[] = [
   ['fd377a585a00', { name: 'an xz stream', hint: 'decompress it first: xz -d' }],
   ['425a68', { name: 'a bzip2 stream', hint: 'decompress it first: bzip2 -d' }],
   ['4d444d5093a7', { name: 'a Windows minidump', hint: 'this library reads kernel minidumps of FreeBSD' }],
-  ['5041474544554d50', { name: 'a Windows kernel dump', hint: 'this library reads FreeBSD and Linux dumps' }],
+  ['5041474544554d50', { name: 'a Windows kernel dump', hint: WINDOWS }],
+  ['5041474544553634', { name: 'a Windows kernel dump (64-bit)', hint: WINDOWS }],
   ['4b44554d50202020', { name: 'a Linux kdump file (makedumpfile)', hint: 'this version does not read it' }],
+  ['4449534b44554d50', { name: 'a Linux diskdump file', hint: 'this version does not read it' }],
+  [
+    '454d694c',
+    { name: 'a LiME memory image', hint: 'make it again with format=padded, which is a raw image' },
+  ],
   [
     '6d616b6564756d7066696c65',
     { name: 'a flattened makedumpfile stream', hint: 'rearrange it: makedumpfile -R' },
@@ -23,10 +31,21 @@ const RECOGNISED: readonly (readonly [string, Recognised])[] = [
 const TEXTUAL: readonly (readonly [string, Recognised])[] = [
   ['FreeBSD Kernel Dump', { name: 'a raw kernel dump header', hint: 'save the core with savecore(8) first' }],
   [
+    'Cleared Kernel Dump',
+    { name: 'a dump device that savecore(8) has cleared', hint: 'the core it saved is in /var/crash' },
+  ],
+  [
     'FreeBSD Text Dump',
     { name: 'a textdump header', hint: 'a textdump holds text, not memory; see textdump(4)' },
   ],
 ];
+
+/** Offset of `ustar` in a tar archive (POSIX pax, ustar interchange format). */
+const TAR_MAGIC = 257;
+const TAR: Recognised = {
+  name: 'a tar archive',
+  hint: 'a textdump (textdump.tar.N) holds text, not memory, see textdump(4); otherwise unpack it first',
+};
 
 /** The error for a file that no format takes: says what it is where that can be told. */
 export function unknownFile(head: Uint8Array, size: number, knownFormats: readonly string[]): KvmError {
@@ -57,5 +76,5 @@ function recognise(head: Uint8Array, text: string): Recognised | undefined {
   const hex = Array.from(head.subarray(0, 16), (byte) => byte.toString(16).padStart(2, '0')).join('');
   for (const [magic, what] of RECOGNISED) if (hex.startsWith(magic)) return what;
   for (const [magic, what] of TEXTUAL) if (text.startsWith(magic)) return what;
-  return undefined;
+  return latin1(head.subarray(TAR_MAGIC, TAR_MAGIC + 5)) === 'ustar' ? TAR : undefined;
 }

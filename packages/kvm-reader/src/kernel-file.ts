@@ -29,14 +29,17 @@ export class KernelFile {
   readonly symbols: SymbolTable;
   /** Machine, width, byte order, type, OSABI and entry point. */
   readonly identity: ElfFileIdentity;
-  /** The linker's build id in hex; undefined where the file has none, or its notes are damaged. */
-  readonly buildId?: string;
+  private foundBuildId: { readonly id: string | undefined } | undefined;
 
   constructor(readonly elf: ElfFile) {
     this.symbols = new SymbolTable(elf);
     this.identity = elf.identity;
-    const buildId = findBuildId(elf);
-    if (buildId !== undefined) this.buildId = buildId;
+  }
+
+  /** The linker's build id in hex; undefined where the file has none, or its notes are damaged. */
+  get buildId(): string | undefined {
+    this.foundBuildId ??= { id: findBuildId(this.elf) };
+    return this.foundBuildId.id;
   }
 
   /**
@@ -71,8 +74,8 @@ export class KernelFile {
 }
 
 /**
- * Opens a kernel file, of any architecture: `/boot/kernel/kernel`, or its `.debug` file. Only its headers and notes are
- * read; symbols when they are asked for.
+ * Opens a kernel file, of any architecture: `/boot/kernel/kernel`, or its `.debug` file. Only its headers are read;
+ * symbols and notes when they are asked for.
  *
  * @throws KvmError `NOT_A_CORE` when it is no ELF file, `UNSUPPORTED` when it is one that is compressed,
  *   `INVALID_ARGUMENT` when it is a core or a module, `CORRUPT`, `TRUNCATED`

@@ -1,4 +1,4 @@
-import { isKvmError, latin1 } from '@libkvm/minidump-core';
+import { isKvmError } from '@libkvm/minidump-core';
 import type { KernelFile } from './kernel-file.js';
 import type { Kvm } from './kvm.js';
 
@@ -18,27 +18,33 @@ export function checkMatch(kvm: Kvm): MatchReport {
   const symbol = kernel.symbols.lookup('version');
   if (symbol === undefined) return { verdict: 'unknown', reason: 'the kernel file has no symbol version' };
   const expected = versionInFile(kernel, symbol.value);
-  if (expected === '')
+  if (expected.length === 0)
     return { verdict: 'unknown', reason: 'the kernel file does not hold its version string' };
-  let found: string;
+  let found: Uint8Array;
   try {
-    found = kvm.readCString(symbol.value, expected.length);
+    found = kvm.read(symbol.value, expected.length);
   } catch (error) {
     if (!isKvmError(error)) throw error;
     return { verdict: 'unknown', reason: `the core does not hold the version string: ${error.message}` };
   }
-  if (found === expected) return { verdict: 'match', reason: `both say ${firstLine(expected)}` };
+  if (found.every((byte, i) => byte === expected[i])) {
+    return { verdict: 'match', reason: `both say ${firstLine(expected)}` };
+  }
   return {
     verdict: 'mismatch',
     reason: `the kernel file says ${firstLine(expected)}, the core ${firstLine(found)}`,
   };
 }
 
-function versionInFile(kernel: KernelFile, address: bigint): string {
-  const bytes = kernel.readAt(address, VERSION_BYTES);
-  return bytes === undefined ? '' : latin1(bytes);
+/** The string's bytes, with the NUL that ends it: without it, every longer string would be the same. */
+function versionInFile(kernel: KernelFile, address: bigint): Uint8Array {
+  const bytes = kernel.readAt(address, VERSION_BYTES) ?? new Uint8Array(0);
+  const end = bytes.indexOf(0);
+  return bytes.subarray(0, end < 0 ? bytes.length : end > 0 ? end + 1 : 0);
 }
 
-function firstLine(text: string): string {
+function firstLine(version: Uint8Array): string {
+  const end = version.indexOf(0);
+  const text = new TextDecoder().decode(end < 0 ? version : version.subarray(0, end));
   return JSON.stringify(text.split('\n', 1)[0]);
 }

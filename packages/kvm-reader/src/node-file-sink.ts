@@ -35,9 +35,13 @@ export class FileSink implements ByteSink {
     });
   }
 
-  /** Forgets what was written. */
+  /** Forgets what was written. Never fails: it is what is left to do after a failure. */
   discard(): void {
-    this.close();
+    try {
+      this.close();
+    } catch {
+      // A disk that cannot be written may fail once more.
+    }
     try {
       unlinkSync(this.temporary);
     } catch {

@@ -4,6 +4,9 @@
  * @packageDocumentation
  */
 import { amd64 } from '@libkvm/arch-amd64';
+import { arm } from '@libkvm/arch-arm';
+import { arm64 } from '@libkvm/arch-arm64';
+import { i386 } from '@libkvm/arch-i386';
 import type { Architecture } from '@libkvm/minidump-core';
 import type { Kvm } from './kvm.js';
 import { FileSource } from './node-file-source.js';
@@ -13,7 +16,7 @@ export { FileSink, writeDumpFile } from './node-file-sink.js';
 export { FileSource } from './node-file-source.js';
 
 /** Every architecture of this library. */
-export const defaultArchitectures: readonly Architecture[] = [amd64];
+export const defaultArchitectures: readonly Architecture[] = [amd64, i386, arm, arm64];
 
 /** What a core file is opened with; everything is optional. */
 export interface OpenFileOptions extends Omit<Partial<OpenOptions>, 'kernel'> {

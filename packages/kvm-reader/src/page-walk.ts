@@ -58,7 +58,7 @@ export function pageWindow(translator: Translator, { from, to }: WalkRange): [nu
   if (to === undefined) return [first, translator.endPage];
   // `to` may be the end of the address space, which is no address itself.
   const end = BigInt(translator.endPage) * BigInt(KVA_PAGE);
-  if (BigInt(to) >= end) return [first, translator.endPage];
+  if (to === end || to === Number(end)) return [first, translator.endPage];
   parts.set(to);
   return [first, parts.page + (parts.offset > 0 ? 1 : 0)];
 }

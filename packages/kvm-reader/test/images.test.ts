@@ -1,6 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { gunzipSync } from 'node:zlib';
 import { amd64 } from '@libkvm/arch-amd64';
+import { arm } from '@libkvm/arch-arm';
+import { i386 } from '@libkvm/arch-i386';
 import { sharedFile, unpackedFile } from '@libkvm/fixtures/node';
 import {
   BlockCache,
@@ -30,6 +32,15 @@ interface Image {
 const IMAGES: readonly Image[] = [
   { name: 'amd64-nokaslr', architecture: amd64 },
   { name: 'x86-64-bare', architecture: amd64 },
+  { name: 'i686-pae', architecture: i386 },
+  { name: 'x86-pae', architecture: i386 },
+  { name: 'x86-32-pse36', architecture: i386 },
+  { name: 'arm-short-n0', architecture: arm },
+  { name: 'arm-short-n2', architecture: arm },
+  { name: 'armmp', architecture: arm },
+  { name: 'arm-lpae-t0', architecture: arm },
+  { name: 'arm-lpae-t2-t2', architecture: arm },
+  { name: 'armmp-lpae', architecture: arm },
 ];
 
 /** Ways to write the same machine. */

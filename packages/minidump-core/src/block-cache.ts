@@ -54,7 +54,7 @@ export class BlockCache implements ByteSource {
     }
     this.size = source.size;
     this.direct = source instanceof MemorySource;
-    this.sets = this.direct ? 0 : setsFor(Math.min(cacheBytes, source.size));
+    this.sets = this.direct ? 0 : setsFor(cacheBytes, source.size);
     this.tags = new Float64Array(this.sets * WAYS).fill(-1);
     this.victims = new Uint8Array(this.sets);
     this.bytes = source instanceof MemorySource ? source.bytes : new Uint8Array(this.sets * WAYS * BLOCK);
@@ -160,9 +160,9 @@ function checkRead(offset: number, wanted: number, got: number): void {
   });
 }
 
-/** Sets (a power of two, a multiple of the read-ahead) whose blocks fit in so many bytes. */
-function setsFor(bytes: number): number {
+/** Sets (a power of two, a multiple of the read-ahead) that hold the whole source, or whose blocks fit in so many bytes. */
+function setsFor(bytes: number, size: number): number {
   let sets = READ_AHEAD;
-  while (sets * 2 * WAYS * BLOCK <= bytes) sets *= 2;
+  while (sets * WAYS * BLOCK < size && sets * 2 * WAYS * BLOCK <= bytes) sets *= 2;
   return sets;
 }

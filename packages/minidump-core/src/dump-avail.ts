@@ -6,7 +6,7 @@ import type { ByteOrder } from './struct.js';
 /** Bytes read at once; FreeBSD's section is one page. */
 const PIECE = 65536;
 /** No machine comes near it (FreeBSD has room for 255): a table without end must not fill the memory. */
-const MAX_RANGES = 65536;
+export const MAX_RANGES = 65536;
 
 /**
  * Reads the dump_avail section of a FreeBSD minidump: u64 pairs `start, end` in the machine's byte order, ended by a

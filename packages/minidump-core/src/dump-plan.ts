@@ -54,7 +54,7 @@ export interface PlanOptions extends Selection, PortableOptions {
 export function planPortable(source: DumpSource, options: PlanOptions = {}): DumpPlan {
   const selection = new PageSelection(source, options);
   if (options.tolerateDamage !== true) requireSoundTables(selection);
-  const { sections, tables, size, bytes } = portableDump(selection, options);
+  const { sections, tables, size, losses, bytes } = portableDump(selection, options);
   const pageBytes = selection.bitmap.count * selection.bitmap.ranges.pageSize;
   return {
     size,
@@ -67,7 +67,7 @@ export function planPortable(source: DumpSource, options: PlanOptions = {}): Dum
       metadataBytes: size - pageBytes,
       metadataShare: (size - pageBytes) / size,
       tables,
-      losses: [],
+      losses,
     },
     bytes: (crc32 = portableCrc32) => bytes(crc32),
   };

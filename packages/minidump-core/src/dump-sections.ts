@@ -9,7 +9,7 @@ export interface SectionPlan {
    * The bytes in pieces. A piece is only good until the next one is asked for. It must come to `length` bytes in all,
    * whatever happened to the source meanwhile.
    */
-  produce(): Iterable<Uint8Array>;
+  readonly produce: () => Iterable<Uint8Array>;
 }
 
 /** Collects small writes into pieces of up to 64 KB, for sections that are made entry by entry. */

@@ -17,6 +17,11 @@ export interface DumpMemory {
    * must not change between planning and writing.
    */
   available(pa: number, limit: number): number;
+  /**
+   * Where no byte is available: how many bytes from `pa` on, at most `limit`, are not. At least 1. Without it a planner
+   * asks page by page, which takes long where much of what is mapped is not there.
+   */
+  hole?(pa: number, limit: number): number;
   /** Reads bytes that {@link DumpMemory.available} granted. Throws when it fails all the same. */
   readSync(pa: number, target: Uint8Array, at: number, length: number): void;
 }
@@ -62,6 +67,7 @@ export function dumpMemoryOf(memory: PhysicalMemory): DumpMemory {
   return {
     ranges: memory.ranges,
     available: (pa, limit) => (memory.locate(pa) < 0 ? 0 : memory.run(pa, limit)),
+    hole: (pa, limit) => memory.hole(pa, limit),
     readSync: (pa, target, at, length) => memory.cache.readThrough(memory.locate(pa), target, at, length),
   };
 }

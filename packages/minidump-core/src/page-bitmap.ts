@@ -4,6 +4,12 @@ import { popcount, type BitOrder } from './stored-bitmap.js';
 const CHUNK_BITS = 32768;
 const CHUNK_WORDS = CHUNK_BITS / 32;
 
+/** A piece of the bitmap, and how many of its bits are set: a full one is passed over when a run is added again. */
+interface Chunk {
+  readonly words: Uint32Array;
+  count: number;
+}
+
 /**
  * The set of pages that a dump will hold: a bit for each page of the machine's ranges, in chunks that exist only where
  * a bit is set, so that a sparse machine costs little however wide its physical addresses are.
@@ -12,7 +18,7 @@ const CHUNK_WORDS = CHUNK_BITS / 32;
  * {@link PageBitmap.dropPage}.
  */
 export class PageBitmap {
-  private readonly chunks = new Map<number, Uint32Array>();
+  private readonly chunks = new Map<number, Chunk>();
   private total = 0;
 
   constructor(readonly ranges: PageRanges) {}
@@ -25,13 +31,18 @@ export class PageBitmap {
   /** Adds the page that holds `pa`; false when no range has it, or it was there. */
   addPage(pa: number): boolean {
     const bit = this.bitOf(pa);
-    return bit >= 0 && this.change(bit, true);
+    return bit >= 0 && this.setBits(bit, bit + 1) > 0;
   }
 
   /** Takes the page that holds `pa` out; false when it was not there. */
   dropPage(pa: number): boolean {
     const bit = this.bitOf(pa);
-    return bit >= 0 && this.change(bit, false);
+    if (!this.hasBit(bit)) return false;
+    const chunk = this.chunkAt(Math.floor(bit / CHUNK_BITS));
+    chunk.words[(bit % CHUNK_BITS) >>> 5] &= ~(1 << (bit & 31));
+    chunk.count--;
+    this.total--;
+    return true;
   }
 
   /** Whether the page that holds `pa` is in the set. */
@@ -48,7 +59,7 @@ export class PageBitmap {
     while (pfn >= 0 && pfn < end) {
       const bit = this.ranges.bitOf(pfn);
       const count = Math.min(end - pfn, this.ranges.endBitOf(pfn) - bit);
-      for (let i = 0; i < count; i++) if (this.change(bit + i, true)) added++;
+      added += this.setBits(bit, bit + count);
       pfn = this.ranges.nextPage(pfn + count);
     }
     return added;
@@ -57,15 +68,13 @@ export class PageBitmap {
   /** The runs of pages in the set, ascending: PA and bytes. A run never spans two ranges. */
   *runs(): Generator<{ pa: number; length: number }, void, undefined> {
     const { ranges } = this;
-    for (const chunk of [...this.chunks.keys()].sort((a, b) => a - b)) {
-      let bit = this.nextSet(chunk, chunk * CHUNK_BITS);
-      while (bit >= 0) {
-        const pfn = ranges.pfnOf(bit);
-        const limit = Math.min((chunk + 1) * CHUNK_BITS, ranges.endBitOf(pfn));
-        let end = bit + 1;
-        while (end < limit && this.hasBit(end)) end++;
-        yield { pa: pfn * ranges.pageSize, length: (end - bit) * ranges.pageSize };
-        bit = this.nextSet(chunk, end);
+    for (const [index, { words }] of [...this.chunks].sort(([a], [b]) => a - b)) {
+      const start = index * CHUNK_BITS;
+      for (let at = next(words, 0, 0); at < CHUNK_BITS;) {
+        const pfn = ranges.pfnOf(start + at);
+        const end = Math.min(next(words, at, -1), ranges.endBitOf(pfn) - start);
+        yield { pa: pfn * ranges.pageSize, length: (end - at) * ranges.pageSize };
+        at = next(words, end, 0);
       }
     }
   }
@@ -82,7 +91,7 @@ export class PageBitmap {
     const swap = order === 'big64' ? 1 : 0;
     for (let at = 0; at < length; at += piece.length) {
       piece.fill(0);
-      const words = this.chunks.get(at / piece.length);
+      const words = this.chunks.get(at / piece.length)?.words;
       if (words)
         for (let i = 0; i < CHUNK_WORDS; i++) view.setUint32((i ^ swap) * 4, words[i], order === 'little');
       yield piece.subarray(0, Math.min(piece.length, length - at));
@@ -94,33 +103,54 @@ export class PageBitmap {
   }
 
   private hasBit(bit: number): boolean {
-    const words = this.chunks.get(Math.floor(bit / CHUNK_BITS));
-    return words !== undefined && (words[(bit % CHUNK_BITS) >>> 5] & (1 << (bit & 31))) !== 0;
+    const chunk = this.chunks.get(Math.floor(bit / CHUNK_BITS));
+    return chunk !== undefined && (chunk.words[(bit % CHUNK_BITS) >>> 5] & (1 << (bit & 31))) !== 0;
   }
 
-  private nextSet(chunk: number, from: number): number {
-    const words = this.chunks.get(chunk);
-    const start = chunk * CHUNK_BITS;
-    let word = (from - start) >>> 5;
-    if (words === undefined || word >= CHUNK_WORDS) return -1;
-    let value = words[word] & (-1 << (from & 31));
-    while (value === 0 && ++word < CHUNK_WORDS) value = words[word];
-    return value === 0 ? -1 : start + word * 32 + (31 - Math.clz32(value & -value));
+  private chunkAt(index: number): Chunk {
+    let chunk = this.chunks.get(index);
+    if (chunk === undefined)
+      this.chunks.set(index, (chunk = { words: new Uint32Array(CHUNK_WORDS), count: 0 }));
+    return chunk;
   }
 
-  /** Sets or clears a bit; false when it already was so. */
-  private change(bit: number, set: boolean): boolean {
-    const chunk = Math.floor(bit / CHUNK_BITS);
-    let words = this.chunks.get(chunk);
-    if (words === undefined) {
-      if (!set) return false;
-      this.chunks.set(chunk, (words = new Uint32Array(CHUNK_WORDS)));
+  /** Sets the bits `[from, to)`; returns how many were clear. */
+  private setBits(from: number, to: number): number {
+    const before = this.total;
+    for (let bit = from; bit < to;) {
+      const index = Math.floor(bit / CHUNK_BITS);
+      const chunk = this.chunkAt(index);
+      const end = Math.min(to, (index + 1) * CHUNK_BITS);
+      if (chunk.count < CHUNK_BITS) {
+        const start = index * CHUNK_BITS;
+        const added = setRange(chunk.words, bit - start, end - start);
+        chunk.count += added;
+        this.total += added;
+      }
+      bit = end;
     }
-    const index = (bit % CHUNK_BITS) >>> 5;
-    const before = words[index];
-    words[index] = set ? before | (1 << (bit & 31)) : before & ~(1 << (bit & 31));
-    const delta = popcount(words[index]) - popcount(before);
-    this.total += delta;
-    return delta !== 0;
+    return this.total - before;
   }
+}
+
+/** Sets the bits `[from, to)` of a chunk; returns how many were clear. */
+function setRange(words: Uint32Array, from: number, to: number): number {
+  let added = 0;
+  for (let word = from >>> 5; word << 5 < to; word++) {
+    const first = Math.max(from - (word << 5), 0);
+    const last = to - (word << 5);
+    const mask = (-1 << first) & (last >= 32 ? -1 : (1 << last) - 1);
+    added += popcount(mask & ~words[word]);
+    words[word] |= mask;
+  }
+  return added;
+}
+
+/** The first set bit (`flip` 0) or clear bit (-1) of a chunk at or above `from`; CHUNK_BITS when there is none. */
+function next(words: Uint32Array, from: number, flip: 0 | -1): number {
+  if (from >= CHUNK_BITS) return CHUNK_BITS;
+  let word = from >>> 5;
+  let value = (words[word] ^ flip) & (-1 << (from & 31));
+  while (value === 0 && ++word < CHUNK_WORDS) value = words[word] ^ flip;
+  return value === 0 ? CHUNK_BITS : word * 32 + (31 - Math.clz32(value & -value));
 }

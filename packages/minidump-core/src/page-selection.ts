@@ -1,17 +1,10 @@
-import {
-  KVA_PAGE,
-  MAPPED,
-  Mapping,
-  TABLE_ABSENT,
-  TABLE_LOOP,
-  TABLE_TRUNCATED,
-  type MappingCursor,
-} from './address-space.js';
+import { KVA_PAGE, MAPPED, Mapping, TABLE_ABSENT, TABLE_LOOP, TABLE_TRUNCATED } from './address-space.js';
 import type { DirectMap } from './core.js';
 import type { DumpSource } from './dump-source.js';
 import { KvmError } from './errors.js';
 import { KvaParts } from './kva.js';
 import { PageBitmap } from './page-bitmap.js';
+import { checkMachine, dumpRanges, MappingOrder } from './source-check.js';
 
 /** Which pages and which part of the address space a dump holds. */
 export interface Selection {
@@ -34,7 +27,10 @@ export interface SelectionReport {
   pages: number;
   /** Of these, added by hand. */
   added: number;
-  /** Mapped pages left out: no RAM (devices), RAM that the source does not hold, dropped by hand. */
+  /**
+   * Pages left out: no RAM (devices), RAM that the source does not hold, dropped by hand. Those of the first two kinds
+   * count once for each mapping that reaches them.
+   */
   dropped: { outsideRam: number; absent: number; byHand: number };
   /** Page tables that could not be read, and entries that could not be understood. */
   damage: { tablesAbsent: number; tablesTruncated: number; loops: number; unsupportedEntries: number };
@@ -54,6 +50,7 @@ export class PageSelection {
   private readonly fromPage: number;
   private readonly toPage: number;
   private readonly dmap: [number, number];
+  /** Page frames dropped by hand. */
   private readonly dropped = new Set<number>();
 
   constructor(
@@ -61,60 +58,62 @@ export class PageSelection {
     selection: Selection = {},
   ) {
     const { machine, memory } = source;
-    this.bitmap = new PageBitmap(memory.ranges);
+    checkMachine(source);
+    this.bitmap = new PageBitmap(dumpRanges(memory.ranges));
     [this.fromPage, this.toPage] = window(machine.bits, selection);
     this.dmap = directMapPages(machine.bits, machine.directMap);
-    this.selectMapped();
-    for (const pa of selection.addPages ?? []) this.add(pa);
+    for (const mapping of this.walk()) {
+      if (mapping.outcome === MAPPED) this.selectMapping(mapping.pa, mapping.length);
+      else this.countDamage(mapping.outcome);
+    }
     for (const pa of selection.dropPages ?? []) this.drop(pa);
+    for (const pa of selection.addPages ?? []) this.add(pa);
     this.report.pages = this.bitmap.count;
   }
 
   /** The mappings that the dump describes, ascending, each time anew: those in the window and not in the direct map. */
   *mappings(): Generator<Mapping, void, undefined> {
-    const mapping = new Mapping();
-    for (const cursor of this.cursors()) {
-      while (cursor.next(mapping)) if (mapping.outcome === MAPPED) yield mapping;
-    }
+    for (const mapping of this.walk()) if (mapping.outcome === MAPPED) yield mapping;
   }
 
-  private *cursors(): Generator<MappingCursor> {
-    const { addressSpace } = this.source;
+  /** What the source's address space says of the window without the direct map, checked. The mapping is reused. */
+  private *walk(): Generator<Mapping, void, undefined> {
+    const mapping = new Mapping();
     const [dmapFrom, dmapTo] = this.dmap;
-    if (dmapFrom > this.fromPage) {
-      yield addressSpace.mappings(this.fromPage, Math.min(this.toPage, dmapFrom));
-    }
-    const rest = Math.max(this.fromPage, dmapTo);
-    if (rest < this.toPage) yield addressSpace.mappings(rest, this.toPage);
-  }
-
-  private selectMapped(): void {
-    const mapping = new Mapping();
-    for (const cursor of this.cursors()) {
+    const windows = [
+      [this.fromPage, Math.min(this.toPage, dmapFrom)],
+      [Math.max(this.fromPage, dmapTo), this.toPage],
+    ];
+    for (const [from, to] of windows) {
+      if (from >= to) continue;
+      const cursor = this.source.addressSpace.mappings(from, to);
+      const order = new MappingOrder(from, to);
       while (cursor.next(mapping)) {
-        if (mapping.outcome === MAPPED) this.selectMapping(mapping.pa, mapping.length);
-        else this.countDamage(mapping.outcome);
+        if (mapping.outcome === MAPPED) order.check(mapping);
+        yield mapping;
       }
     }
   }
 
   private selectMapping(pa: number, length: number): void {
-    const { report, source, bitmap } = this;
-    const { pageSize } = source.memory.ranges;
+    const { report, bitmap } = this;
+    const { ranges } = bitmap;
+    const { pageSize } = ranges;
     report.mappings++;
     report.mappedBytes += length;
     let at = pa;
     const end = pa + length;
     while (at < end) {
-      const next = source.memory.ranges.nextPage(Math.floor(at / pageSize));
+      const next = ranges.nextPage(Math.floor(at / pageSize));
       const ramAt = next < 0 ? end : Math.min(end, Math.max(at, next * pageSize));
       report.dropped.outsideRam += Math.ceil((ramAt - at) / pageSize);
       at = ramAt;
       if (at >= end) return;
       const there = this.wholePages(at, end - at);
       if (there === 0) {
-        report.dropped.absent++;
-        at = (Math.floor(at / pageSize) + 1) * pageSize;
+        const absent = this.absentBytes(at, end - at);
+        report.dropped.absent += Math.ceil(absent / pageSize);
+        at += absent;
       } else {
         bitmap.addRun(at, there);
         at += there;
@@ -124,18 +123,33 @@ export class PageSelection {
 
   /** Bytes from `pa` on, at most `limit`, whose pages the source holds whole. */
   private wholePages(pa: number, limit: number): number {
-    const { memory } = this.source;
-    const { pageSize } = memory.ranges;
+    const { pageSize } = this.bitmap.ranges;
     const first = Math.floor(pa / pageSize) * pageSize;
     const wanted = Math.ceil((pa + limit) / pageSize) * pageSize - first;
-    const pages = Math.floor(memory.available(first, wanted) / pageSize);
+    const pages = Math.floor(this.source.memory.available(first, wanted) / pageSize);
     return pages === 0 ? 0 : Math.min(limit, first + pages * pageSize - pa);
   }
 
+  /** Bytes from `pa` on, at most `limit`, of the page that holds it, which is not there whole, and of absent ones behind. */
+  private absentBytes(pa: number, limit: number): number {
+    const { memory } = this.source;
+    const { ranges } = this.bitmap;
+    const pfn = Math.floor(pa / ranges.pageSize);
+    const next = (pfn + 1) * ranges.pageSize;
+    const inRam = (pfn + ranges.endBitOf(pfn) - ranges.bitOf(pfn)) * ranges.pageSize;
+    const room = Math.min(pa + limit, inRam) - next;
+    if (memory.hole === undefined || room <= 0 || memory.available(next, 1) > 0)
+      return Math.min(limit, next - pa);
+    const pages = Math.floor(memory.hole(next, room) / ranges.pageSize);
+    return Math.min(limit, next + pages * ranges.pageSize - pa);
+  }
+
   private add(pa: number): void {
-    const { pageSize, pages } = this.source.memory.ranges;
+    const { ranges } = this.bitmap;
+    const { pageSize } = ranges;
     if (!Number.isSafeInteger(pa) || pa < 0) throw badPage(pa);
-    if (pages === 0 || !this.source.memory.ranges.has(pa)) this.report.dropped.outsideRam++;
+    if (this.dropped.has(Math.floor(pa / pageSize))) return;
+    if (!ranges.has(pa)) this.report.dropped.outsideRam++;
     else if (this.wholePages(Math.floor(pa / pageSize) * pageSize, pageSize) === 0)
       this.report.dropped.absent++;
     else if (this.bitmap.addPage(pa)) this.report.added++;
@@ -143,7 +157,7 @@ export class PageSelection {
 
   private drop(pa: number): void {
     if (!Number.isSafeInteger(pa) || pa < 0) throw badPage(pa);
-    const pfn = Math.floor(pa / this.source.memory.ranges.pageSize);
+    const pfn = Math.floor(pa / this.bitmap.ranges.pageSize);
     if (this.dropped.has(pfn)) return;
     this.dropped.add(pfn);
     if (this.bitmap.dropPage(pa)) this.report.dropped.byHand++;
@@ -175,7 +189,7 @@ export function requireSoundTables({ report }: PageSelection): void {
       (damage.loops > 0 ? ', and tables that refer to each other without end' : ''),
     {
       field: 'registers',
-      hint: 'check the registers and the image; a full dump (--format elf) needs no page tables',
+      hint: 'check the registers, the window and the image; a full dump (--format elf) needs no page tables',
     },
   );
 }

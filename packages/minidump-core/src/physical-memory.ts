@@ -32,6 +32,11 @@ export interface PhysicalMemory {
   readonly cache: BlockCache;
   /** Whether located offsets are offsets in the core file (not where pages are stored compressed). */
   readonly fileOffsets: boolean;
+  /**
+   * True where parts of a page can be absent or lie elsewhere than the rest, at any byte (segments that do not start and
+   * end with pages). Otherwise an aligned word lies in one piece, which spares page-table walkers a look-up.
+   */
+  readonly byteExact?: boolean;
   /** Offset of the byte at `pa` in {@link PhysicalMemory.cache}, or {@link ABSENT} or {@link TRUNCATED}. */
   locate(pa: number): number;
   /**
@@ -58,6 +63,8 @@ export class PhysicalWords {
   low = 0;
   high = 0;
 
+  private readonly torn = new Uint8Array(8);
+
   constructor(
     readonly memory: PhysicalMemory,
     private readonly little: boolean,
@@ -65,9 +72,11 @@ export class PhysicalWords {
 
   /** Loads the aligned 32-bit word at `pa`; returns its located offset, or {@link ABSENT} or {@link TRUNCATED}. */
   load32(pa: number): number {
-    const offset = this.memory.locate(pa);
+    const { memory } = this;
+    const offset = memory.locate(pa);
     if (offset < 0) return offset;
-    const word = this.memory.cache.load32(offset, this.little);
+    if (memory.byteExact === true && memory.run(pa, 4) < 4) return this.loadTorn(pa, 4);
+    const word = memory.cache.load32(offset, this.little);
     if (word < 0) return TRUNCATED;
     this.low = word;
     this.high = 0;
@@ -76,12 +85,28 @@ export class PhysicalWords {
 
   /** Loads the aligned 64-bit word at `pa`; returns its located offset, or {@link ABSENT} or {@link TRUNCATED}. */
   load64(pa: number): number {
-    const offset = this.memory.locate(pa);
+    const { memory } = this;
+    const offset = memory.locate(pa);
     if (offset < 0) return offset;
-    const cache = this.memory.cache;
+    if (memory.byteExact === true && memory.run(pa, 8) < 8) return this.loadTorn(pa, 8);
+    const { cache } = memory;
     if (!cache.load64(offset, this.little)) return TRUNCATED;
     this.low = cache.low;
     this.high = cache.high;
     return offset;
+  }
+
+  /** Loads a word that does not lie in one piece, byte by byte. */
+  private loadTorn(pa: number, length: 4 | 8): number {
+    const { memory, torn, little } = this;
+    for (let i = 0; i < length; i++) {
+      const offset = memory.locate(pa + i);
+      if (offset < 0) return offset;
+      memory.cache.readSync(offset, torn, i, 1);
+    }
+    const view = new DataView(torn.buffer);
+    this.low = view.getUint32(length === 4 || little ? 0 : 4, little);
+    this.high = length === 4 ? 0 : view.getUint32(little ? 4 : 0, little);
+    return memory.locate(pa);
   }
 }

@@ -1,4 +1,11 @@
-import { KVA_PAGE, MAPPED, TABLE_TRUNCATED, type Mapping, type MappingCursor } from './address-space.js';
+import {
+  KVA_PAGE,
+  MAPPED,
+  TABLE_LOOP,
+  TABLE_TRUNCATED,
+  type Mapping,
+  type MappingCursor,
+} from './address-space.js';
 import { describeLeaf, leafPa, leafShift, leafValid } from './leaf.js';
 import { RUN } from './portable-header.js';
 import type { PortableSpace } from './portable-space.js';
@@ -23,6 +30,7 @@ export class PortableCursor implements MappingCursor {
   private chunkEnd = 0;
   private low = 0;
   private high = 0;
+  private mappingsLeft: number;
 
   constructor(
     private readonly space: PortableSpace,
@@ -30,6 +38,7 @@ export class PortableCursor implements MappingCursor {
     private readonly toPage: number,
   ) {
     const { segments } = space;
+    this.mappingsLeft = space.walkLimit;
     this.index = segments.seek(fromPage, 0);
     if (this.index >= segments.length) return;
     segments.load(this.index);
@@ -51,7 +60,7 @@ export class PortableCursor implements MappingCursor {
       if (out.page >= this.toPage) return false;
       const leaf = segments.firstLeaf + (segments.kind === RUN ? 0 : this.granule);
       if (!this.loadLeaf(leaf)) return this.truncated(out);
-      if (leafValid(this.low)) return this.mapping(leaf, out);
+      if (leafValid(this.low)) return this.mappingsLeft > 0 ? this.mapping(leaf, out) : this.giveUp(out);
       this.granule++;
     }
     return false;
@@ -82,27 +91,39 @@ export class PortableCursor implements MappingCursor {
     out.length = count * granule;
     this.space.loadEntry(leaf, out);
     this.granule += count;
-    this.cutFront(out);
+    this.mappingsLeft--;
+    this.cut(out);
     return true;
   }
 
-  /** A window that starts inside a granule larger than 4 KB cuts it. */
-  private cutFront(out: Mapping): void {
-    if (out.page >= this.fromPage) return;
-    const bytes = (this.fromPage - out.page) * KVA_PAGE - out.offset;
-    out.page = this.fromPage;
-    out.offset = 0;
-    out.pa += bytes;
-    out.length -= bytes;
+  /** A window that starts or ends inside a granule larger than 4 KB cuts it. */
+  private cut(out: Mapping): void {
+    if (out.page < this.fromPage) {
+      const bytes = (this.fromPage - out.page) * KVA_PAGE - out.offset;
+      out.page = this.fromPage;
+      out.offset = 0;
+      out.pa += bytes;
+      out.length -= bytes;
+    }
+    const room = (this.toPage - out.page) * KVA_PAGE - out.offset;
+    if (out.length > room) out.length = room;
   }
 
-  /** Whether a leaf goes on where the one before it ends, with the same attributes. Within the piece at hand only. */
+  /** Whether a leaf goes on where the one before it ends, with the same attributes. */
   private follows(leaf: number, low: number, high: number, pa: number): boolean {
     if (leaf >= this.chunkEnd && !this.loadLeaf(leaf)) return false;
     this.pick(leaf);
     const sameLow = ((this.low ^ low) & 0x3ff) === 0;
     const sameHigh = (this.high ^ high) >>> 20 === 0;
     return sameLow && sameHigh && leafPa(this.low, this.high) === pa;
+  }
+
+  private giveUp(out: Mapping): boolean {
+    const { segments } = this.space;
+    out.setEntry(0, 0, 0, 0);
+    out.miss(TABLE_LOOP, 2 ** segments.shift);
+    this.index = segments.length;
+    return true;
   }
 
   private truncated(out: Mapping): boolean {

@@ -70,6 +70,11 @@ export const portableSegment = struct('portableSegment', {
   padding: { at: 28, kind: 'u32', doc: '0' },
 });
 
+/** Names of the sections of text: what a writer knew beside the two maps. */
+export const NOTE_SECTIONS: readonly string[] = ['panic', 'kernelVersion', 'buildId', 'time', 'registers'];
+/** Longer sections of text are not read. */
+export const MAX_NOTE = 1024 * 1024;
+
 /** A leaf for each granule. */
 export const FLAT = 1;
 /** One leaf for the whole segment. */

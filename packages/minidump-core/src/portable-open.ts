@@ -1,3 +1,4 @@
+import { KVA_PAGE } from './address-space.js';
 import type { BlockCache } from './block-cache.js';
 import { SubSource, clampLength, readBytes } from './byte-source.js';
 import type { Core, DirectMap, Section } from './core.js';
@@ -8,7 +9,9 @@ import { PageRanges } from './page-ranges.js';
 import {
   HAS_DIRECT_MAP,
   HAS_KERNBASE,
+  MAX_NOTE,
   MAX_SECTIONS,
+  NOTE_SECTIONS,
   PORTABLE_ALIGN,
   PORTABLE_MAGIC,
   PORTABLE_VERSION,
@@ -18,15 +21,13 @@ import {
   TRAILER_MAGIC,
 } from './portable-header.js';
 import { PortableSpace } from './portable-space.js';
+import { PHYSICAL_LIMIT } from './source-check.js';
 import { SparsePages } from './sparse-pages.js';
 import { StoredBitmap } from './stored-bitmap.js';
 import { latin1, type StructValues } from './struct.js';
 
 /** Values of the header page. */
 export type PortableHeader = StructValues<typeof portableHeader.fields>;
-
-/** PAs of a leaf lie below this. */
-const PHYSICAL_LIMIT = 2 ** 52;
 
 /**
  * Portable minidumps: one on-disk format for every pmap, which needs no architecture to be read. See
@@ -46,13 +47,16 @@ function openPortable(cache: BlockCache): Core {
     if (section) return section;
     throw new KvmError('CORRUPT', `a portable minidump without a section ${name}`, { field: name });
   };
-  const msgbuf = sections.find(({ name }) => name === 'msgbuf');
+  const msgbuf = sections.find(({ name, length }) => name === 'msgbuf' && length > 0);
+  if (msgbuf) check(header.msgbufStart < BigInt(msgbuf.length), 'msgbufStart', header.msgbufStart);
   const memory = openPages(cache, header, need);
   const addressSpace = new PortableSpace(cache, {
     segments: whole(cache, need('segments')),
     leaves: whole(cache, need('leaves')),
     entries: sections.find(({ name }) => name === 'entries'),
     entryBits: header.entryBits,
+    endPage: header.elfClass === 1 ? 2 ** 20 : 2 ** 52,
+    dumped: memory.pages.dumped,
   });
   return {
     ...factsOf(header),
@@ -90,8 +94,19 @@ export function readPortableHeader(cache: BlockCache): PortableHeader {
   }
   check(sectionCount <= MAX_SECTIONS, 'sectionCount', sectionCount);
   check(entryBits === 0 || entryBits === 32 || entryBits === 64, 'entryBits', entryBits);
-  check(header.dmapPhys < BigInt(PHYSICAL_LIMIT), 'dmapPhys', header.dmapPhys);
+  checkDirectMap(header);
   return header;
+}
+
+/** Addresses that the machine has, in whole pages. */
+function checkDirectMap({ flags, elfClass, dmapBase, dmapEnd, dmapPhys }: PortableHeader): void {
+  if ((flags & HAS_DIRECT_MAP) === 0) return;
+  const page = BigInt(KVA_PAGE);
+  check(elfClass === 2 || dmapBase >> 32n === 0n, 'dmapBase', dmapBase);
+  check(elfClass === 2 || (dmapEnd - 1n) >> 32n === 0n, 'dmapEnd', dmapEnd);
+  check(dmapBase % page === 0n, 'dmapBase', dmapBase);
+  check(dmapEnd === 0n || dmapEnd > dmapBase, 'dmapEnd', dmapEnd);
+  check(dmapPhys < BigInt(PHYSICAL_LIMIT) && dmapPhys % page === 0n, 'dmapPhys', dmapPhys);
 }
 
 /** The section table, checked: names, aligned and ascending offsets, lengths that a file can have. */
@@ -166,7 +181,7 @@ function factsOf(header: PortableHeader): {
   directMap?: DirectMap;
 } {
   const { flags, dmapBase, dmapEnd, dmapPhys } = header;
-  const directMap = (flags & HAS_DIRECT_MAP) !== 0 && (dmapEnd === 0n || dmapBase < dmapEnd);
+  const directMap = (flags & HAS_DIRECT_MAP) !== 0;
   return {
     format: 'portable',
     architecture: header.architecture,
@@ -182,10 +197,6 @@ function factsOf(header: PortableHeader): {
     }),
   };
 }
-
-/** Sections of text: what a writer knew beside the two maps. */
-const NOTE_SECTIONS = ['panic', 'kernelVersion', 'buildId', 'time', 'registers'];
-const MAX_NOTE = 1024 * 1024;
 
 function readNotes(cache: BlockCache, sections: readonly Section[]): Record<string, string> {
   const notes: Record<string, string> = {};

@@ -1,10 +1,9 @@
 import type { Mapping } from './address-space.js';
 import { bytesSection, PieceBuffer, type SectionPlan } from './dump-sections.js';
-import { KvmError } from './errors.js';
 import { kvaOf } from './kva.js';
 import type { PageSelection } from './page-selection.js';
 import { pagesSection, rangesSection, ringSection } from './plan-sections.js';
-import { portableSegment } from './portable-header.js';
+import { MAX_NOTE, NOTE_SECTIONS, portableSegment } from './portable-header.js';
 import { SegmentBuilder, type Segment, type SegmentOptions, type SegmentVisitor } from './segment-builder.js';
 
 /** Options of the portable format. */
@@ -31,9 +30,9 @@ export interface PortableSections {
   readonly tables: TableReport;
   /** Width of the exact entries, 0 without them. */
   readonly entryBits: number;
+  /** What the format cannot hold of the source, a sentence each. */
+  readonly losses: readonly string[];
 }
-
-const MAX_NOTE = 1024 * 1024;
 
 /** Plans the sections of a portable minidump: one walk over the mappings, which counts. */
 export function planPortableSections(
@@ -55,13 +54,16 @@ export function planPortableSections(
   counted.end();
   flat.end();
   const keepsEntries = exact && entryBits > 0;
+  const losses: string[] = [];
+  if (exact && !keepsEntries) losses.push('exact entries were asked for; the source has none');
+  const notes = Object.entries(source.notes ?? {}).flatMap(([name, text]) => noteSection(name, text, losses));
   const sizes = (builder: SegmentBuilder): number =>
     builder.segments * portableSegment.size + builder.leaves * 8 * (keepsEntries ? 2 : 1);
   const walk = (visitor: SegmentVisitor): Iterable<void> => walkSegments(selection, chosen, visitor);
   return {
     sections: [
       ringSection(source.messageBuffer?.ring),
-      rangesSection(source.memory.ranges, 'little'),
+      rangesSection(selection.bitmap.ranges, 'little'),
       {
         name: 'bitmap',
         length: selection.bitmap.byteLength(64),
@@ -76,7 +78,7 @@ export function planPortableSections(
       ...(keepsEntries
         ? [{ name: 'entries', length: counted.leaves * 8, produce: () => leafBytes(walk, true) }]
         : []),
-      ...Object.entries(source.notes ?? {}).map(noteSection),
+      ...notes,
       pagesSection(selection),
     ],
     tables: {
@@ -86,6 +88,7 @@ export function planPortableSections(
       flatBytes: sizes(flat),
     },
     entryBits: keepsEntries ? entryBits : 0,
+    losses,
   };
 }
 
@@ -168,12 +171,15 @@ function* runBytes(buffer: PieceBuffer, { low, high, pa, count, granule }: LeafR
   }
 }
 
-function noteSection([name, text]: [string, string]): SectionPlan {
+/** A section of text; none for a note that the format has no section for, or no room. */
+function noteSection(name: string, text: string, losses: string[]): SectionPlan[] {
   const bytes = new TextEncoder().encode(text);
-  if (name.length > 15 || bytes.length > MAX_NOTE) {
-    throw new KvmError('INVALID_ARGUMENT', `the note ${name} is too long for the format`, { field: name });
-  }
-  return bytesSection(name, bytes);
+  if (NOTE_SECTIONS.includes(name) && bytes.length <= MAX_NOTE) return [bytesSection(name, bytes)];
+  losses.push(
+    `the note ${name} is left out: ` +
+      (bytes.length > MAX_NOTE ? `it has ${bytes.length} bytes` : 'the format has no section for it'),
+  );
+  return [];
 }
 
 function put64(view: DataView, at: number, value: number): void {

@@ -24,6 +24,10 @@ export interface PortableTables {
   readonly entries?: Section | undefined;
   /** Width of these: 32 or 64. */
   readonly entryBits: number;
+  /** The page behind the last one of the machine's address space. */
+  readonly endPage: number;
+  /** Pages that the file says it holds. */
+  readonly dumped: number;
 }
 
 /** The address space of a portable minidump: sorted segments of KVA over one array of leaf entries. */
@@ -36,7 +40,7 @@ export class PortableSpace implements AddressSpace {
     private readonly tables: PortableTables,
   ) {
     const leaves = Math.floor(tables.leaves.length / 8);
-    this.segments = new SegmentTable(cache, tables.segments, leaves);
+    this.segments = new SegmentTable(cache, tables.segments, leaves, tables.endPage);
     const { entries } = tables;
     if (entries !== undefined && entries.length !== tables.leaves.length) {
       throw new KvmError('CORRUPT', 'the sections leaves and entries are not parallel', { field: 'entries' });
@@ -76,6 +80,14 @@ export class PortableSpace implements AddressSpace {
     if (entries === undefined || !this.cache.load64(entries.offset + leaf * 8, true)) return;
     const { low, high } = this.cache;
     if ((low | high) !== 0) out.setEntry(out.level, low, high, entryBits);
+  }
+
+  /**
+   * Mappings that a walk may give: a RUN segment of 40 bytes can stand for 2^42 of them. 2^26, and 16 for each leaf and
+   * each page of the file; a walk over that bound ends with one TABLE_LOOP.
+   */
+  get walkLimit(): number {
+    return 2 ** 26 + 16 * (this.tables.leaves.length / 8 + this.tables.dumped);
   }
 
   /** Offset in the file of a leaf. */

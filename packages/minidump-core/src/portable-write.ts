@@ -2,14 +2,12 @@ import type { Section } from './core.js';
 import type { Crc32 } from './crc32.js';
 import type { MachineFacts } from './dump-source.js';
 import { exactly, type SectionPlan } from './dump-sections.js';
-import { KvmError } from './errors.js';
 import { roundUp } from './minidump-layout.js';
 import type { PageSelection } from './page-selection.js';
 import {
   CHECKSUMS_AT,
   HAS_DIRECT_MAP,
   HAS_KERNBASE,
-  MAX_SECTIONS,
   PORTABLE_ALIGN,
   PORTABLE_MAGIC,
   PORTABLE_VERSION,
@@ -26,17 +24,13 @@ export interface PortableDump {
   readonly size: number;
   readonly sections: readonly Section[];
   readonly tables: TableReport;
-  bytes(crc32: Crc32): Generator<Uint8Array, void, undefined>;
+  readonly losses: readonly string[];
+  readonly bytes: (crc32: Crc32) => Generator<Uint8Array, void, undefined>;
 }
 
 /** Lays out a portable minidump: header page, the planned sections, trailer. */
 export function portableDump(selection: PageSelection, options: PortableOptions): PortableDump {
-  const { sections: plans, tables, entryBits } = planPortableSections(selection, options);
-  if (plans.length > MAX_SECTIONS) {
-    throw new KvmError('INVALID_ARGUMENT', `${plans.length} sections do not fit the header page`, {
-      field: 'notes',
-    });
-  }
+  const { sections: plans, tables, entryBits, losses } = planPortableSections(selection, options);
   const placed = place(plans);
   const size = placed.end + PORTABLE_ALIGN;
   const header = headerPage(selection, placed.sections, size, entryBits);
@@ -45,6 +39,7 @@ export function portableDump(selection: PageSelection, options: PortableOptions)
     size,
     sections: [{ name: 'header', offset: 0, length: PORTABLE_ALIGN }, ...placed.sections, trailer],
     tables,
+    losses,
     bytes: (crc32) => fileBytes(header, plans, crc32),
   };
 }

@@ -92,7 +92,9 @@ export class RadixSpace implements AddressSpace {
     let level = region.level;
     let shift = region.shift;
     let rights = TABLE_RIGHTS;
-    let loaded = this.loadRoot(region, Math.floor((page - region.basePage) / 2 ** (shift - 12)));
+    const index = Math.floor((page - region.basePage) / 2 ** (shift - 12));
+    if (index >= region.entries) return this.missOutside(page, offset, region.toPage, out);
+    let loaded = this.loadRoot(region, index);
     for (;;) {
       if (loaded < 0) return this.missTable(loaded, entry.pa, level, shift, page, offset, out);
       format.decode(level, words.low, words.high, entry, shift);

@@ -1,6 +1,6 @@
 import { TABLE_ABSENT, TABLE_TRUNCATED } from './address-space.js';
 import type { BlockCache } from './block-cache.js';
-import { TRUNCATED } from './physical-memory.js';
+import { PhysicalWords, TRUNCATED } from './physical-memory.js';
 import type { RadixRegion } from './radix-format.js';
 import type { RadixSpace } from './radix-space.js';
 
@@ -42,6 +42,7 @@ export class RadixTable {
   private chunkStart = 0;
   private chunkEnd = 0;
   private words = new Uint32Array(MEMORY_CHUNK / 4);
+  private torn: PhysicalWords | undefined;
   private readonly perEntry: 1 | 2;
   private readonly swap: boolean;
   private readonly lowWord: 0 | 1;
@@ -148,14 +149,31 @@ export class RadixTable {
       MEMORY_CHUNK - (pa % MEMORY_CHUNK),
       (this.endIndex - this.index) * format.entryBytes,
     );
-    const whole = Math.max(1, Math.floor(bytes / format.entryBytes));
     const offset = memory.locate(pa);
-    if (offset < 0) return this.setMissing(offset, whole);
+    if (offset < 0) return this.setMissing(offset, Math.ceil(memory.hole(pa, bytes) / format.entryBytes));
     const there = Math.floor(memory.run(pa, bytes) / format.entryBytes);
-    if (there === 0) return this.setMissing(TRUNCATED, whole);
+    if (there === 0) return this.loadTorn(pa, bytes);
     const target = new Uint8Array(this.words.buffer, 0, there * format.entryBytes);
     memory.cache.readSync(offset, target, 0, target.length);
     return this.setChunk(there);
+  }
+
+  /** Loads an entry that does not lie in one piece: the file ends inside it, or a segment of the memory does. */
+  private loadTorn(pa: number, bytes: number): boolean {
+    const { memory, format, order } = this.space;
+    const { entryBytes } = format;
+    const torn = (this.torn ??= new PhysicalWords(memory, order === 'little'));
+    const status = entryBytes === 8 ? torn.load64(pa) : torn.load32(pa);
+    if (status < 0) {
+      const behind = bytes > entryBytes && memory.locate(pa + entryBytes) === status;
+      const more = behind ? memory.hole(pa + entryBytes, bytes - entryBytes) : 0;
+      return this.setMissing(status, 1 + Math.ceil(more / entryBytes));
+    }
+    this.words[this.lowWord] = torn.low;
+    if (this.perEntry === 2) this.words[1 - this.lowWord] = torn.high;
+    this.chunkStart = this.index;
+    this.chunkEnd = this.index + 1;
+    return true;
   }
 
   private loadFromSection(section: BlockCache): boolean {

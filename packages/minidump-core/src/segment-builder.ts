@@ -85,8 +85,8 @@ export class SegmentBuilder {
       this.length = 0;
       this.low = low;
       this.high = high;
-      this.entryLow = mapping.entryLow;
-      this.entryHigh = mapping.entryHigh;
+      this.entryLow = mapping.entryBits > 0 ? mapping.entryLow : 0;
+      this.entryHigh = mapping.entryBits > 0 ? mapping.entryHigh : 0;
     }
     this.length += mapping.length;
   }

@@ -32,6 +32,7 @@ const PAGE = 4096;
  */
 export class SegmentMemory implements PhysicalMemory {
   readonly pageSize = PAGE;
+  readonly byteExact = true;
   readonly ranges: PageRanges;
   readonly pages: PageCounts;
   readonly cache: BlockCache;

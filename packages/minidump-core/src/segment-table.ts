@@ -3,6 +3,8 @@ import type { Section } from './core.js';
 import { KvmError } from './errors.js';
 import { KVA_PAGE } from './address-space.js';
 import { FLAT, portableSegment, RUN } from './portable-header.js';
+import { offsetIn } from './radix-space.js';
+import { PHYSICAL_LIMIT } from './source-check.js';
 
 const SIZE = portableSegment.size;
 const MAX_HOLE = 2 ** 52;
@@ -23,15 +25,21 @@ export class SegmentTable {
   kind = 0;
   private current = -1;
 
-  /** @throws KvmError `CORRUPT` when they overlap, are out of order, or point outside `leaves` leaf entries */
+  /**
+   * @param leaves length of the leaf array; no two segments may share a leaf, or a small file could hold a walk without end
+   * @param topPage the page behind the last one of the address space
+   * @throws KvmError `CORRUPT` when a segment overlaps another, is out of order, not aligned, or reaches past either end
+   */
   constructor(
     private readonly cache: BlockCache,
     private readonly section: Section,
     leaves: number,
+    private readonly topPage: number,
   ) {
     this.length = Math.floor(section.length / SIZE);
     let endPage = 0;
     let endOffset = 0;
+    let endLeaf = 0;
     for (let i = 0; i < this.length; i++) {
       this.load(i);
       const used = this.kind === RUN ? 1 : this.count;
@@ -39,14 +47,17 @@ export class SegmentTable {
         (this.kind === FLAT || this.kind === RUN) &&
         (this.shift === 10 || (this.shift >= 12 && this.shift <= 30)) &&
         this.count >= 1 &&
-        this.count <= 2 ** 52 &&
+        this.count * 2 ** this.shift <= PHYSICAL_LIMIT &&
+        offsetIn(2 ** this.shift, this.page, this.offset) === 0 &&
+        this.firstLeaf >= endLeaf &&
         this.firstLeaf + used <= leaves &&
         this.distance(endPage, endOffset) >= 0;
       if (!sound) throw this.corrupt(i);
+      endLeaf = this.firstLeaf + used;
       const end = this.offset + this.count * 2 ** this.shift;
       endPage = this.page + Math.floor(end / KVA_PAGE);
       endOffset = end % KVA_PAGE;
-      if (endPage > 2 ** 52 || (endPage === 2 ** 52 && endOffset > 0)) throw this.corrupt(i);
+      if (endPage > topPage || (endPage === topPage && endOffset > 0)) throw this.corrupt(i);
     }
   }
 
@@ -83,7 +94,7 @@ export class SegmentTable {
   /** After a failed {@link SegmentTable.find}: bytes to the next segment. */
   holeLength(page: number, offset: number): number {
     const next = this.seek(page, offset);
-    if (next >= this.length) return MAX_HOLE;
+    if (next >= this.length) return Math.min(MAX_HOLE, (this.topPage - page) * KVA_PAGE - offset);
     this.load(next);
     return Math.min(MAX_HOLE, -this.distanceTo(page, offset));
   }
@@ -137,7 +148,7 @@ export class SegmentTable {
   private corrupt(index: number): KvmError {
     return new KvmError(
       'CORRUPT',
-      `segment ${index} overlaps another, is out of order, or points outside the leaves`,
+      `segment ${index} is no sound one: out of order, not aligned, or beyond the leaves or the address space`,
       {
         field: `segments[${index}]`,
         offset: this.section.offset + index * SIZE,

@@ -2,7 +2,8 @@ import type { BlockCache } from './block-cache.js';
 import { readBytes } from './byte-source.js';
 import type { Section } from './core.js';
 import { crc32 as portableCrc32, type Crc32 } from './crc32.js';
-import { leafSound, leafValid } from './leaf.js';
+import { toHex } from './errors.js';
+import { leafPa, leafSound, leafValid } from './leaf.js';
 import { roundUp } from './minidump-layout.js';
 import {
   CHECKSUMS_AT,
@@ -19,6 +20,7 @@ import {
   TRAILER_MAGIC,
 } from './portable-header.js';
 import { readPortableHeader, readSectionTable } from './portable-open.js';
+import { PHYSICAL_LIMIT } from './source-check.js';
 import { latin1 } from './struct.js';
 import type { ProblemList } from './verify.js';
 
@@ -37,7 +39,6 @@ export function verifyPortableFile(
   if (sections === undefined) return;
   list.attempt('trailer', () => checkTrailer(cache, sections, list, checked, crc32));
   list.attempt('segments', () => checkSegments(cache, sections, list, checked));
-  list.attempt('leaves', () => checkLeaves(cache, sections, list, checked));
 }
 
 /** The magic, or one that differs from it in a byte: a damaged file of this kind is to be told from another file. */
@@ -68,6 +69,16 @@ function checkHeader(cache: BlockCache, list: ProblemList): Section[] {
     if (offset !== end) list.add(`sections[${i}]`, `starts at ${offset}, the one before it ends at ${end}`);
     end = offset + roundUp(length, PORTABLE_ALIGN);
   });
+  const names = sections.map(({ name }) => name);
+  names.forEach((name, i) => {
+    if (names.indexOf(name) < i) list.add(`sections[${i}]`, `is another section ${name}`);
+  });
+  if (names.includes('entries') !== header.entryBits > 0) {
+    list.add(
+      'entryBits',
+      `is ${header.entryBits} ${names.includes('entries') ? 'with' : 'without'} a section entries`,
+    );
+  }
   const behind = SECTION_TABLE_AT + sections.length * portableSection.size;
   if (page.subarray(behind).some((byte) => byte !== 0))
     list.add('header', 'is not 0 behind its tables', behind);
@@ -100,7 +111,7 @@ function checkTrailer(
       list.add(section.name, 'its checksum is wrong', section.offset);
     }
   });
-  checked['checksums'] = sections.length;
+  checked.checksums = sections.length;
 }
 
 function checksum(
@@ -122,7 +133,10 @@ function checksum(
   return crc;
 }
 
-/** Reserved fields, and that the segments use every leaf once. Order and bounds were checked when it was opened. */
+/**
+ * Reserved fields of segments, that they use every leaf once, and what their leaves say. Order and bounds of the segments
+ * were checked when the file was opened.
+ */
 function checkSegments(
   cache: BlockCache,
   sections: readonly Section[],
@@ -130,47 +144,71 @@ function checkSegments(
   checked: Record<string, number>,
 ): void {
   const { offset, length } = find(sections, 'segments');
+  const leaves = find(sections, 'leaves');
   if (length % portableSegment.size !== 0) list.add('segments', 'is no whole number of segments', offset);
-  let nextLeaf = 0;
+  if (leaves.length % 8 !== 0) list.add('leaves', 'is no whole number of leaves', leaves.offset);
+  const leaf = new LeafCheck(
+    cache,
+    leaves,
+    sections.find(({ name }) => name === 'entries'),
+    list,
+  );
   const count = Math.floor(length / portableSegment.size);
   const entry = new Uint8Array(portableSegment.size);
+  let nextLeaf = 0;
   for (let i = 0; i < count; i++) {
     const at = offset + i * portableSegment.size;
     cache.readSync(at, entry, 0, entry.length);
     const segment = portableSegment.read(entry, 0, 'little');
-    if (segment.reserved !== 0 || segment.padding !== 0)
-      list.add(`segments[${i}]`, 'has reserved bits set', at);
-    if (segment.kva % (1n << BigInt(segment.granuleShift & 63)) !== 0n) {
-      list.add(`segments[${i}]`, 'starts inside a granule', at);
-    }
-    if (Number(segment.firstLeaf) !== nextLeaf)
-      list.add(`segments[${i}]`, `should start at leaf ${nextLeaf}`, at);
-    nextLeaf = Number(segment.firstLeaf) + (segment.kind === RUN ? 1 : Number(segment.count));
+    const where = `segments[${i}]`;
+    if (segment.reserved !== 0 || segment.padding !== 0) list.add(where, 'has reserved bits set', at);
+    if (Number(segment.firstLeaf) !== nextLeaf) list.add(where, `should start at leaf ${nextLeaf}`, at);
+    const granule = 2 ** segment.granuleShift;
+    const run = segment.kind === RUN;
+    const granules = Number(segment.count);
+    const end = Math.min(leaf.count, nextLeaf + (run ? 1 : granules));
+    for (let index = nextLeaf; index < end; index++) leaf.check(index, granule, run ? granules : 1);
+    nextLeaf = Math.max(nextLeaf, Number(segment.firstLeaf) + (run ? 1 : granules));
   }
-  const leaves = find(sections, 'leaves').length / 8;
-  if (nextLeaf !== leaves) list.add('leaves', `there are ${leaves}, the segments use ${nextLeaf}`);
-  checked['segments'] = count;
+  if (nextLeaf !== leaf.count) list.add('leaves', `there are ${leaf.count}, the segments use ${nextLeaf}`);
+  checked.segments = count;
+  checked.leaves = leaf.count;
 }
 
-/** Reserved bits of leaves; exact entries only beside valid leaves. */
-function checkLeaves(
-  cache: BlockCache,
-  sections: readonly Section[],
-  list: ProblemList,
-  checked: Record<string, number>,
-): void {
-  const { offset, length } = find(sections, 'leaves');
-  if (length % 8 !== 0) list.add('leaves', 'is no whole number of leaves', offset);
-  const entries = sections.find(({ name }) => name === 'entries');
-  for (let i = 0; i + 8 <= length; i += 8) {
-    cache.load64(offset + i, true);
-    const { low, high } = cache;
-    if (!leafSound(low, high)) list.add(`leaves[${i / 8}]`, 'has reserved bits set', offset + i);
-    if (entries === undefined || leafValid(low) || !cache.load64(entries.offset + i, true)) continue;
-    if ((cache.low | cache.high) !== 0)
-      list.add(`entries[${i / 8}]`, 'belongs to no leaf', entries.offset + i);
+/** Checks leaves: reserved bits, the PA, and that an exact entry stands only beside a valid one. */
+class LeafCheck {
+  readonly count: number;
+
+  constructor(
+    private readonly cache: BlockCache,
+    private readonly leaves: Section,
+    private readonly entries: Section | undefined,
+    private readonly list: ProblemList,
+  ) {
+    this.count = Math.floor(leaves.length / 8);
   }
-  checked['leaves'] = length / 8;
+
+  /** @param granules how many of them the leaf stands for: more than 1 only in a RUN segment */
+  check(index: number, granule: number, granules: number): void {
+    const { cache, list } = this;
+    const offset = this.leaves.offset + index * 8;
+    if (!cache.load64(offset, true)) return;
+    const { low, high } = cache;
+    const where = `leaves[${index}]`;
+    if (!leafSound(low, high)) list.add(where, 'has reserved bits set', offset);
+    if (!leafValid(low)) return this.checkInvalid(index, granules);
+    const pa = leafPa(low, high);
+    if (pa % granule !== 0) list.add(where, `maps ${toHex(pa)}, which lies inside a granule`, offset);
+    if (pa + granule * granules > PHYSICAL_LIMIT) list.add(where, 'maps PAs that no machine has', offset);
+  }
+
+  private checkInvalid(index: number, granules: number): void {
+    const { cache, entries, list } = this;
+    if (granules > 1) list.add(`leaves[${index}]`, 'is not valid, and that of a RUN segment');
+    if (entries === undefined || !cache.load64(entries.offset + index * 8, true)) return;
+    if ((cache.low | cache.high) === 0) return;
+    list.add(`entries[${index}]`, 'belongs to no leaf', entries.offset + index * 8);
+  }
 }
 
 function find(sections: readonly Section[], name: string): Section {

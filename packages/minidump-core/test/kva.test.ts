@@ -121,7 +121,19 @@ describe('checkedNumber', () => {
   });
 
   it('refuses everything else', () => {
-    const bad = [-1, -1n, 0.5, NaN, Infinity, 2 ** 53, 2n ** 53n, 2n ** 53n + 1n, 2n ** 64n, TOP, 2n ** 2000n];
+    const bad = [
+      -1,
+      -1n,
+      0.5,
+      NaN,
+      Infinity,
+      2 ** 53,
+      2n ** 53n,
+      2n ** 53n + 1n,
+      2n ** 64n,
+      TOP,
+      2n ** 2000n,
+    ];
     for (const value of [...bad, '5', null, undefined, {}] as number[]) {
       const error = expectCode('INVALID_ARGUMENT', () => checkedNumber(value, 'the length'));
       expect(error.field).toBe('the length');

@@ -3,9 +3,13 @@ import { describe, expect, it } from 'vitest';
 import { PageRanges, type ByteRange } from '../src/page-ranges.js';
 import { expectCode } from './expect-code.js';
 import { runs } from './runs.js';
+import { same } from './same.js';
 
 /** freebsd-dumps.md 1.3, word for word: (pfn, bit) of every bit, range by range. */
-function naiveBits(ranges: readonly ByteRange[], pageSize: number): { pfn: number; bit: number; range: number }[] {
+function naiveBits(
+  ranges: readonly ByteRange[],
+  pageSize: number,
+): { pfn: number; bit: number; range: number }[] {
   const bits: { pfn: number; bit: number; range: number }[] = [];
   ranges.forEach(({ start, end }, range) => {
     for (let pfn = Math.floor(start / pageSize); pfn < Math.ceil(end / pageSize); pfn++) {
@@ -20,22 +24,27 @@ function check(list: ByteRange[], pageSize: number): void {
   const ranges = new PageRanges(list, pageSize);
   const bits = naiveBits(list, pageSize);
   expect(ranges.pages).toBe(bits.length);
-  for (const { bit, pfn } of bits) expect(ranges.pfnOf(bit)).toBe(pfn);
+  for (const { bit, pfn } of bits) same(ranges.pfnOf(bit), pfn, 'pfnOf', bit);
   const last = bits.at(-1)?.pfn ?? 0;
   for (let pfn = 0; pfn <= last + 3; pfn++) {
     const owner = bits.find((entry) => entry.pfn === pfn); // the first range owns a shared page
     const behind = bits.filter(({ range }) => range === owner?.range).at(-1)?.bit ?? -1;
-    expect([pfn, ranges.bitOf(pfn)]).toEqual([pfn, owner?.bit ?? -1]);
-    expect([pfn, ranges.endBitOf(pfn)]).toEqual([pfn, behind + 1]);
-    expect([pfn, ranges.nextPage(pfn)]).toEqual([pfn, bits.find((entry) => entry.pfn >= pfn)?.pfn ?? -1]);
-    expect(ranges.has(pfn * pageSize)).toBe(owner !== undefined);
-    expect(ranges.has(pfn * pageSize + pageSize - 1)).toBe(owner !== undefined);
+    same(ranges.bitOf(pfn), owner?.bit ?? -1, 'bitOf', pfn);
+    same(ranges.endBitOf(pfn), behind + 1, 'endBitOf', pfn);
+    same(ranges.nextPage(pfn), bits.find((entry) => entry.pfn >= pfn)?.pfn ?? -1, 'nextPage', pfn);
+    same(ranges.has(pfn * pageSize), owner !== undefined, 'has', pfn);
+    same(ranges.has(pfn * pageSize + pageSize - 1), owner !== undefined, 'has the end of', pfn);
   }
 }
 
 /** Ascending ranges with gaps and lengths of any size, so that pages are often shared and often whole. */
 const rangeLists = (pageSize: number): fc.Arbitrary<ByteRange[]> => {
-  const step = fc.oneof(fc.nat(3 * pageSize), fc.nat(5).map((pages) => pages * pageSize), fc.constant(0), fc.nat(3));
+  const step = fc.oneof(
+    fc.nat(3 * pageSize),
+    fc.nat(5).map((pages) => pages * pageSize),
+    fc.constant(0),
+    fc.nat(3),
+  );
   return fc.array(fc.tuple(step, step), { maxLength: 12 }).map((steps) => {
     let at = 0;
     return steps.map(([gap, length]) => {
@@ -48,7 +57,9 @@ const rangeLists = (pageSize: number): fc.Arbitrary<ByteRange[]> => {
 
 describe('PageRanges', () => {
   it('numbers pages as the naive model does', () => {
-    const lists = fc.constantFrom(4096, 16).chain((pageSize) => fc.tuple(rangeLists(pageSize), fc.constant(pageSize)));
+    const lists = fc
+      .constantFrom(4096, 16)
+      .chain((pageSize) => fc.tuple(rangeLists(pageSize), fc.constant(pageSize)));
     fc.assert(
       fc.property(lists, ([list, pageSize]) => check(list, pageSize)),
       runs(200),
@@ -63,11 +74,11 @@ describe('PageRanges', () => {
         for (let pfn = 0; pfn < (list.at(-1)?.end ?? 0) / 4096 + 5; pfn++) {
           const bit = ranges.bitOf(pfn);
           const touched = list.some(({ start, end }) => start < (pfn + 1) * 4096 && end > pfn * 4096);
-          expect(bit >= 0).toBe(touched);
+          same(bit >= 0, touched, 'page', pfn);
           if (bit < 0) continue;
-          expect(seen.has(bit)).toBe(false);
+          same(seen.get(bit), undefined, 'bit', bit, 'is that of two pages');
           seen.set(bit, pfn);
-          expect(bit).toBeLessThan(ranges.pages);
+          same(bit < ranges.pages, true, 'bit', bit);
         }
       }),
       runs(200),

@@ -12,7 +12,8 @@ import {
 import { expectCode } from './expect-code.js';
 import { runs } from './runs.js';
 
-const hex = (text: string): Uint8Array => Uint8Array.from(text.match(/[0-9a-f]{2}/g) ?? [], (b) => parseInt(b, 16));
+const hex = (text: string): Uint8Array =>
+  Uint8Array.from(text.match(/[0-9a-f]{2}/g) ?? [], (b) => parseInt(b, 16));
 
 /** sys/amd64/include/minidump.h, as freebsd-dumps.md 2.1.1 has it. */
 const amd64 = struct('minidumphdr', {
@@ -205,7 +206,7 @@ describe('Struct', () => {
       for (const value of values) {
         const target = mixedLittle.slice();
         const error = expectCode('INVALID_ARGUMENT', () =>
-          mixed.write(target, 0, 'little', { [field]: value } as object),
+          mixed.write(target, 0, 'little', { [field]: value }),
         );
         expect(error.field).toBe(`mixed.${field}`);
         expect(target).toEqual(mixedLittle);
@@ -231,9 +232,7 @@ describe('Struct', () => {
       expect(error.field).toBe('mixed.text');
       expect(target).toEqual(before);
     }
-    expectCode('INVALID_ARGUMENT', () =>
-      mixed.write(target, 0, 'little', { raw: new Uint8Array(13) }),
-    );
+    expectCode('INVALID_ARGUMENT', () => mixed.write(target, 0, 'little', { raw: new Uint8Array(13) }));
   });
 
   it('says TRUNCATED where the bytes end inside it', () => {

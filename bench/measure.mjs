@@ -1,0 +1,36 @@
+// Timing by turns: whatever slows the machine down for a while slows all contenders alike.
+
+/**
+ * Runs contenders A B C A B C ... and gives the median milliseconds of one run of each, by name.
+ *
+ * @param contenders functions by name
+ */
+export function measure(contenders, { rounds = 15, warmups = 4 } = {}) {
+  const names = Object.keys(contenders);
+  const times = Object.fromEntries(names.map((name) => [name, []]));
+  for (let round = -warmups; round < rounds; round++) {
+    for (const name of names) {
+      const start = performance.now();
+      contenders[name]();
+      const took = performance.now() - start;
+      if (round >= 0) times[name].push(took);
+    }
+  }
+  return Object.fromEntries(names.map((name) => [name, median(times[name])]));
+}
+
+export function median(numbers) {
+  const sorted = [...numbers].sort((a, b) => a - b);
+  return sorted[sorted.length >> 1];
+}
+
+/**
+ * One line of the result.
+ *
+ * @param row.limit what `ratio` (or, without a floor, `value`) is to stay at or under
+ */
+export function figure({ name, unit, value, floor, floorIs, limit, ambition }) {
+  const ratio = floor === undefined ? undefined : value / floor;
+  const verdict = limit === undefined ? '' : (ratio ?? value) <= limit ? 'ok' : 'miss';
+  return { name, unit, value, floor, floorIs, ratio, limit, ambition, verdict };
+}

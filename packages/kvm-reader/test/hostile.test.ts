@@ -1,0 +1,582 @@
+import { amd64 } from '@libkvm/arch-amd64';
+import type { KvmError, KvmErrorCode } from '@libkvm/minidump-core';
+import { describe, expect, it } from 'vitest';
+import type { Kvm } from '../src/kvm.js';
+import { openKvm } from '../src/open.js';
+import { checkAgreement } from './support/agree.js';
+import { caught } from './support/faults.js';
+import { LONG } from './support/long.js';
+import { openAmd64, sparseSource } from './support/open.js';
+import { SMALL, smallDump } from './support/small-machine.js';
+
+/** Damage of every kind, one by one: right answers, or a KvmError with a code, a place and a reason. */
+
+type Bytes = Uint8Array<ArrayBuffer>;
+type Header = Partial<Record<keyof typeof FIELDS, number | bigint>>;
+
+/** Offsets of the header's fields (freebsd-dumps.md 2.1.1). */
+const FIELDS = {
+  version: 24,
+  msgbufsize: 28,
+  bitmapsize: 32,
+  pmapsize: 36,
+  kernbase: 40,
+  dmapbase: 48,
+  dmapend: 56,
+  dumpavailsize: 64,
+} as const;
+
+const versions = [1, 2, 3] as const;
+const { sections } = smallDump(3).expected;
+const open = (bytes: Uint8Array): Kvm => openKvm(bytes, { architectures: [amd64] });
+
+/** The small core with other values in its header. */
+function withHeader(header: Header, version: 1 | 2 | 3 = 3): Bytes {
+  const bytes = smallDump(version).file.bytes();
+  const view = new DataView(bytes.buffer);
+  for (const [name, value] of Object.entries(header)) {
+    const at = FIELDS[name as keyof typeof FIELDS];
+    if (at >= 40 && at < 64) view.setBigUint64(at, BigInt(value), true);
+    else view.setUint32(at, Number(value), true);
+  }
+  return bytes;
+}
+
+/** The small version 3 core with other physical ranges. */
+function withRanges(...pairs: readonly (number | bigint)[]): Bytes {
+  const bytes = smallDump(3).file.bytes();
+  const { offset, length } = sections.dumpAvail;
+  bytes.fill(0, offset, offset + length);
+  const view = new DataView(bytes.buffer);
+  pairs.forEach((value, i) => view.setBigUint64(offset + i * 8, BigInt(value), true));
+  return bytes;
+}
+
+/** The small version 3 core with other entries: `pde` 0 covers kernbase, 1 the 2 MB behind. */
+function withEntries(
+  entries: Readonly<Record<number, bigint>>,
+  bytes: Bytes = smallDump(3).file.bytes(),
+): Bytes {
+  const view = new DataView(bytes.buffer);
+  for (const [i, entry] of Object.entries(entries)) {
+    view.setBigUint64(sections.table.offset + Number(i) * 8, entry, true);
+  }
+  return bytes;
+}
+
+describe('a file that ends early', () => {
+  it.each(versions)('says so at every length of the header page of version %i', (version) => {
+    const bytes = smallDump(version).file.bytes();
+    for (let length = 0; length <= 4096; length++) {
+      const { code, message, hint } = caught(() => open(bytes.subarray(0, length)));
+      const wanted =
+        length === 0 ? ['NOT_A_CORE'] : length < 22 ? ['NOT_A_CORE', 'UNSUPPORTED'] : ['TRUNCATED'];
+      if (!wanted.includes(code)) expect(`${length}: ${code}`).toBe(`${length}: ${wanted.join()}`);
+      if (length >= 22 && !/cut|short/.test(`${message} ${hint}`)) expect(message).toContain('cut');
+    }
+  });
+
+  it.each(versions)('gives what is there at every other length of version %i', (version) => {
+    const dump = smallDump(version);
+    const bytes = dump.file.bytes();
+    const { header: _, ...rest } = dump.expected.sections;
+    const edges = Object.values(rest).flatMap(({ offset, length }) => [offset, offset + length]);
+    for (let length = 4097; length <= bytes.length; length += LONG ? 13 : 1511) edges.push(length);
+    const pages = dump.expected.sections.pages.offset;
+    for (const length of edges.flatMap((edge) => [edge - 1, edge, edge + 1, edge + 8])) {
+      const outcome = checkAgreement(bytes.subarray(0, length));
+      if (length < pages - 4096 && outcome === undefined) expect.fail(`${length} bytes open`);
+      if (length >= pages && outcome !== undefined) expect.fail(`${length} bytes: ${outcome}`);
+    }
+  });
+
+  it('names the section that is missing', () => {
+    const bytes = smallDump(3).file.bytes();
+    for (const name of ['msgbuf', 'dumpAvail', 'bitmap', 'table'] as const) {
+      const { offset, length } = sections[name];
+      const error = caught(() => open(bytes.subarray(0, offset + 1)), 'TRUNCATED');
+      expect(error).toMatchObject({ field: name, offset });
+      expect(error.length).toBeGreaterThan(length - 4096);
+    }
+    const cut = open(bytes.subarray(0, sections.pages.offset + 4096 + 100));
+    expect(cut.core.warnings.join()).toMatch(/cut short/);
+  });
+
+  it('is no reason to refuse one that is longer than it needs to be', () => {
+    const bytes = smallDump(3).file.bytes();
+    const longer = new Uint8Array(bytes.length + 5000).fill(0xff);
+    longer.set(bytes);
+    expect(checkAgreement(longer)).toBeUndefined();
+    expect(open(longer).core.warnings).toEqual([]);
+  });
+
+  it('may hold no page at all', () => {
+    const bytes = smallDump(3).file.bytes();
+    bytes.fill(0, sections.bitmap.offset, sections.bitmap.offset + sections.bitmap.length);
+    const empty = bytes.subarray(0, sections.pages.offset);
+    expect(checkAgreement(empty)).toBeUndefined();
+    const kvm = open(empty);
+    expect(kvm.core.memory.pages).toEqual({ dumped: 0, missing: 0, partial: 0 });
+    caught(() => kvm.readU8(SMALL.dmap.base + 0x2000n), 'NOT_DUMPED');
+    expect([...kvm.pages()].every(({ offset }) => offset === undefined)).toBe(true);
+    expect([...kvm.search('a')]).toEqual([]);
+  });
+});
+
+describe('a header', () => {
+  it('of an unknown version is UNSUPPORTED', () => {
+    for (const version of [0, 4, 5, 0x01000000, 0x7fffffff, 0xffffffff]) {
+      const error = caught(() => open(withHeader({ version })), 'UNSUPPORTED');
+      expect(error).toMatchObject({ field: 'version', offset: 24 });
+      expect(error.message).toContain(String(version));
+    }
+  });
+
+  it('with sizes near 2^32 is TRUNCATED, and takes no memory', () => {
+    const before = process.memoryUsage().arrayBuffers;
+    const fields = {
+      msgbufsize: 'msgbuf',
+      bitmapsize: 'bitmap',
+      pmapsize: 'table',
+      dumpavailsize: 'dumpAvail',
+    };
+    for (const [field, name] of Object.entries(fields)) {
+      for (const size of [0xffffffff, 0xfffff000, 0x80000000, 0x7fffffff]) {
+        for (const version of versions) {
+          if (field === 'dumpavailsize' && version < 3) continue;
+          expect(caught(() => open(withHeader({ [field]: size }, version)), 'TRUNCATED').field).toBe(name);
+        }
+      }
+    }
+    const all = {
+      msgbufsize: 0xffffffff,
+      bitmapsize: 0xffffffff,
+      pmapsize: 0xffffffff,
+      dumpavailsize: 0xffffffff,
+    };
+    caught(() => open(withHeader(all)), 'TRUNCATED');
+    expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(2 ** 26);
+  });
+
+  it('with sizes near 2^32 in a file that has them is read on demand', () => {
+    const before = process.memoryUsage().arrayBuffers;
+    for (const field of ['msgbufsize', 'pmapsize', 'dumpavailsize'] as const) {
+      const head = withHeader({ [field]: 0xfffff000 }).subarray(0, 4096);
+      // The sections that follow move up by 4 GB.
+      const small = smallDump(3).file.bytes();
+      const moved =
+        field === 'msgbufsize' ? sections.dumpAvail : field === 'pmapsize' ? sections.pages : sections.bitmap;
+      const shift =
+        0xfffff000 -
+        (moved.offset -
+          (field === 'msgbufsize'
+            ? 4096
+            : field === 'pmapsize'
+              ? sections.table.offset
+              : sections.dumpAvail.offset));
+      const source = sparseSource(2 ** 34, [
+        [0, small.slice(0, moved.offset)],
+        [moved.offset + shift, small.slice(moved.offset)],
+        [0, head],
+      ]);
+      // The zeros of the longer section overlay nothing: pieces are in order, and the last one wins.
+      const kvm = openAmd64(source);
+      const wanted = open(small);
+      expect(kvm.readU64(SMALL.pages)).toBe(wanted.readU64(SMALL.pages));
+      expect(kvm.readU64(SMALL.big + 0x3008n)).toBe(wanted.readU64(SMALL.big + 0x3008n));
+      if (field === 'msgbufsize') expect(kvm.messageBuffer()).toBeUndefined();
+      if (field === 'pmapsize') caught(() => kvm.readU8(SMALL.kernbase + (1n << 40n)), 'NOT_MAPPED');
+    }
+    expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(2 ** 28);
+  });
+
+  it('with a kernbase that is not aligned is CORRUPT', () => {
+    for (const [version, kernbase] of [
+      [1, SMALL.kernbase + 1n],
+      [1, SMALL.kernbase + 0x800n],
+      [2, SMALL.kernbase + 0x1000n],
+      [3, SMALL.kernbase + 0x100000n],
+      [3, 0xffffffffffffffffn],
+    ] as const) {
+      const error = caught(() => open(withHeader({ kernbase }, version)), 'CORRUPT');
+      expect(error).toMatchObject({ field: 'kernbase', offset: 40 });
+    }
+    expect(checkAgreement(withHeader({ kernbase: SMALL.kernbase + 0x3000n }, 1))).toBeUndefined();
+  });
+
+  it('with a kernbase so high that its table wraps loses the entries behind the wrap', () => {
+    const at = (kernbase: bigint, version: 1 | 2 | 3): Kvm => {
+      const bytes = withHeader({ kernbase }, version);
+      const probes = [0n, 1n, 0x1000n, 0x1ff8n, 0x200000n, 0x203000n, 0x3000n];
+      expect(checkAgreement(bytes, probes)).toBeUndefined();
+      return open(bytes);
+    };
+    for (const version of [2, 3] as const) {
+      const kvm = at(0xffffffffffe00000n, version); // room for one of its entries
+      expect(kvm.resolve(0xffffffffffe01000n).physicalAddress).toBe(0x2000);
+      caught(() => kvm.resolve(0x1000n), 'NOT_MAPPED');
+      caught(() => kvm.resolve(0n), 'NOT_MAPPED');
+      expect(at(0xffffffffffc00000n, version).resolve(0xffffffffffe02000n).physicalAddress).toBe(0x2000);
+    }
+    const kvm = at(0xfffffffffffff000n, 1);
+    caught(() => kvm.resolve(0n), 'NOT_MAPPED');
+    expect(at(0xffffffffffffe000n, 1).resolve(0xfffffffffffff000n).physicalAddress).toBe(0x2000);
+  });
+
+  it('with a direct map that ends before it begins has none, and says so', () => {
+    for (const [dmapbase, dmapend] of [
+      [SMALL.dmap.end, SMALL.dmap.base],
+      [0xffffffffffffffffn, 0n],
+      [1n, 0n],
+    ] as const) {
+      const bytes = withHeader({ dmapbase, dmapend });
+      const kvm = open(bytes);
+      expect(kvm.core.directMap).toBeUndefined();
+      expect(kvm.core.warnings.join()).toMatch(/direct map/);
+      caught(() => kvm.readU8(SMALL.dmap.base + 0x2000n), 'NOT_MAPPED');
+      expect([...kvm.pages()].every(({ dmap }) => dmap === undefined)).toBe(true);
+    }
+    const none = open(withHeader({ dmapbase: SMALL.dmap.base, dmapend: SMALL.dmap.base }));
+    expect(none.core.directMap).toBeUndefined();
+    expect(none.core.warnings).toEqual([]);
+  });
+
+  it('with a direct map over everything reads through it', () => {
+    const kvm = open(withHeader({ dmapbase: 0n, dmapend: 0xfffffffffffff000n }));
+    expect(kvm.resolve(0x2000n).physicalAddress).toBe(0x2000);
+    caught(() => kvm.resolve(SMALL.pages), 'NOT_DUMPED');
+    caught(() => kvm.resolve(0xffffffffffffffffn), 'NOT_MAPPED');
+    checkAgreement(withHeader({ dmapbase: 0n, dmapend: 0xfffffffffffff000n }));
+    checkAgreement(withHeader({ dmapbase: SMALL.kernbase + 0x2000n, dmapend: SMALL.kernbase + 0x9000n }));
+    checkAgreement(withHeader({ dmapbase: SMALL.big + 0x2000n, dmapend: SMALL.big + 0x9000n }));
+  });
+
+  // The format says PA = KVA - dmapbase; the reader counts in pages and is off by what is not aligned.
+  it.fails('with a direct map that is not aligned gives no wrong bytes', () => {
+    for (const [dmapbase, dmapend] of [
+      [SMALL.dmap.base + 8n, SMALL.dmap.end],
+      [SMALL.dmap.base + 0x1800n, SMALL.dmap.end],
+    ] as const) {
+      const kvm = open(withHeader({ dmapbase, dmapend }));
+      const { bytes, fault } = kvm.readPartial(dmapbase + 0x2000n, 8);
+      if (fault) expect(fault.code).toBe('NOT_MAPPED');
+      else expect(bytes).toEqual(open(smallDump(3).file.bytes()).readPhysical(0x2000, 8));
+    }
+  });
+});
+
+describe('physical ranges', () => {
+  const bad: readonly (readonly [string, readonly (number | bigint)[]])[] = [
+    ['reversed', [0x9000, 0x1000]],
+    ['empty', [0x1000, 0x1000]],
+    ['overlapping', [0x1000, 0x9000, 0x8000, 0x10000]],
+    ['out of order', [0x10000, 0x18000, 0x1000, 0x9000]],
+    ['nested', [0x1000, 0x10000, 0x2000, 0x3000]],
+    ['above 2^52', [0x1000, 0x9000, 1n << 52n, (1n << 52n) + 0x1000n]],
+    ['above 2^53', [0x1000, (1n << 53n) + 1n]],
+    ['near 2^64', [0x1000, 0xffffffffffffffffn]],
+    ['with a start near 2^64', [0xfffffffffffff000n, 0x1000]],
+    ['of more pages than the bitmap has', [0x1000, 0x9000, 0x10000, 0x10000000000]],
+    ['of one page more than the bitmap has', [0, 4096 * 8 * 4096 + 1]],
+  ];
+  it.each(bad)('%s are CORRUPT', (_, pairs) => {
+    const bytes = withRanges(...pairs);
+    expect(checkAgreement(bytes)).toBe('CORRUPT');
+    expect(caught(() => open(bytes), 'CORRUPT').hint).toMatch(/damaged/);
+  });
+
+  it.each([
+    ['none', []],
+    ['as many pages as the bitmap has', [0, 4096 * 8 * 4096]],
+    ['that share a page', [0x1800, 0x4800, 0x4800, 0x9000, 0x10000, 0x18000]],
+    ['that share a page and touch', [0x1800, 0x4801, 0x4fff, 0x6000, 0x6000, 0x18000]],
+    ['of one byte', [0x1fff, 0x2000, 0x2fff, 0x3000, 0x10000, 0x10001]],
+    ['up to 2^52', [0x1000, 0xa800, (1n << 52n) - 0x1000n, 1n << 52n]],
+  ] as const)('%s are fine', (_, pairs: readonly (number | bigint)[]) => {
+    expect(checkAgreement(withRanges(...pairs))).toBeUndefined();
+  });
+
+  it('without an end stop with their section', () => {
+    const { offset, length } = sections.dumpAvail;
+    const bytes = smallDump(3).file.bytes();
+    const view = new DataView(bytes.buffer);
+    for (let i = 0; i < length / 16; i++) {
+      view.setBigUint64(offset + i * 16, BigInt(i * 0x2000 + 0x1000), true);
+      view.setBigUint64(offset + i * 16 + 8, BigInt(i * 0x2000 + 0x2000), true);
+    }
+    expect(checkAgreement(bytes)).toBeUndefined();
+    expect(open(bytes).core.memory.ranges.ranges.length).toBe(256);
+    for (const size of [1, 15, 16, 17, 31, 32, 33]) {
+      new DataView(bytes.buffer).setUint32(FIELDS.dumpavailsize, size, true);
+      expect(checkAgreement(bytes)).toBeUndefined();
+      expect(open(bytes).core.memory.ranges.ranges.length).toBe(Math.floor(size / 16));
+    }
+  });
+
+  it('a bitmap that is too small for them is CORRUPT', () => {
+    for (const bitmapsize of [0, 1, 2]) {
+      const error = caught(() => open(withHeader({ bitmapsize })), 'CORRUPT');
+      expect(error.field).toBe('bitmapsize');
+      expect(checkAgreement(withHeader({ bitmapsize }))).toBe('CORRUPT');
+    }
+    expect(checkAgreement(withHeader({ bitmapsize: 3 }))).toBeUndefined(); // 18 pages
+  });
+
+  it('bits behind the last page are ignored, with a warning', () => {
+    const bytes = smallDump(3).file.bytes();
+    const { offset, length } = sections.bitmap;
+    bytes[offset + 2] |= 0xfc; // bits 18 to 23
+    bytes[offset + length - 1] = 0x80;
+    expect(checkAgreement(bytes)).toBeUndefined();
+    const kvm = open(bytes);
+    expect(kvm.core.warnings.join()).toMatch(/7 bits are set behind the last page/);
+    expect([...kvm.pages()]).toEqual([...open(smallDump(3).file.bytes()).pages()]);
+  });
+
+  it('version 2 takes no notice of a dumpavailsize', () => {
+    for (const version of [1, 2] as const) {
+      const bytes = withHeader({ dumpavailsize: 0x1000 }, version);
+      expect(checkAgreement(bytes)).toBeUndefined();
+      expect(open(bytes).core.sections.some(({ name }) => name === 'dumpAvail')).toBe(false);
+    }
+  });
+});
+
+describe('page tables', () => {
+  const P = 0x63n;
+
+  /** The PA of the page table of the small machine: the frame of its first PDE. */
+  const tablePa =
+    new DataView(smallDump(3).file.bytes().buffer).getBigUint64(sections.table.offset, true) & ~0xfffn;
+
+  it('that point at themselves map themselves, and no more', () => {
+    const bytes = smallDump(3).file.bytes();
+    const slot = open(bytes).resolve(SMALL.dmap.base + tablePa).fileOffset!;
+    const view = new DataView(bytes.buffer);
+    view.setBigUint64(slot, tablePa | P, true);
+    expect(checkAgreement(bytes)).toBeUndefined();
+    const kvm = open(bytes);
+    expect(kvm.readU64(SMALL.kernbase)).toBe(tablePa | P);
+    for (let i = 0; i < 512; i++) view.setBigUint64(slot + i * 8, tablePa | P, true);
+    withEntries(Object.fromEntries(Array.from({ length: 512 }, (_, i) => [i, tablePa | P])), bytes);
+    expect(checkAgreement(bytes)).toBeUndefined();
+    const rows = [...open(bytes).pages()];
+    expect(rows.filter(({ kva }) => kva !== undefined).length).toBe(512 * 512);
+    expect(rows.filter(({ kva, pa }) => kva !== undefined && pa !== Number(tablePa))).toEqual([]);
+  });
+
+  it('that are no page tables are read as if they were', () => {
+    for (const frame of [0x2000n, 0x3000n, 0x8000n, 0x11000n]) {
+      expect(checkAgreement(withEntries({ 0: frame | P, 1: frame | P }))).toBeUndefined();
+    }
+  });
+
+  it('that are not there are told from entries that are not', () => {
+    const far: readonly (readonly [bigint, KvmErrorCode])[] = [
+      [0xd0000000n | P, 'NOT_DUMPED'],
+      [0x5000n | P, 'NOT_DUMPED'],
+      [0xb000n | P, 'NOT_DUMPED'],
+      [((1n << 52n) - 0x1000n) | P, 'NOT_DUMPED'],
+      [0xfffffffffffffffen, 'NOT_MAPPED'],
+      [0n, 'NOT_MAPPED'],
+      [0x80n, 'NOT_MAPPED'],
+    ];
+    for (const [entry, code] of far) {
+      const bytes = withEntries({ 0: entry });
+      expect(checkAgreement(bytes)).toBeUndefined();
+      const error = caught(() => open(bytes).readU64(SMALL.kernbase + 0x1010n), code);
+      expect(error.address).toBe(SMALL.kernbase + 0x1010n);
+      expect(0x200000 - 0x1010 - error.holeLength!).toBeGreaterThanOrEqual(0);
+      if (code === 'NOT_DUMPED') expect(error.message).toMatch(/page table/);
+    }
+    const big = withEntries({ 0: ((1n << 52n) - 0x200000n) | P | 0x80n });
+    expect(checkAgreement(big)).toBeUndefined();
+    expect(caught(() => open(big).readU8(SMALL.kernbase), 'NOT_DUMPED').physicalAddress).toBe(
+      2 ** 52 - 0x200000,
+    );
+  });
+
+  it('with every reserved bit set mask them', () => {
+    const bytes = withEntries({ 0: tablePa | 0x7ff0000000000f7fn, 1: 0x7ff00000001fefffn });
+    expect(checkAgreement(bytes)).toBeUndefined();
+    expect(open(bytes).resolve(SMALL.pages).physicalAddress).toBe(0x2000);
+    expect(open(bytes).resolve(SMALL.big + 0x3000n).physicalAddress).toBe(0x3000);
+  });
+
+  it('of a megabyte that all name one table are walked in bounded steps', () => {
+    const head = withHeader({ pmapsize: 0x800000 });
+    const bytes = new Uint8Array(head.length + 0x800000 - 4096);
+    const behind = sections.table.offset + 0x800000;
+    bytes.set(head.subarray(0, sections.table.offset));
+    bytes.set(head.subarray(sections.pages.offset), behind);
+    const view = new DataView(bytes.buffer);
+    for (let i = 0; i < 0x100000; i++) view.setBigUint64(sections.table.offset + i * 8, tablePa | P, true);
+    const kvm = open(bytes);
+    let rows = 0;
+    for (const { pa } of kvm.pages()) {
+      if (pa % 4096 !== 0 || ++rows === 100_000) break;
+    }
+    expect(rows).toBe(100_000);
+    expect(kvm.resolve(SMALL.kernbase + 0xfffffn * 0x200000n + 0x1000n).physicalAddress).toBe(0x2000);
+  });
+
+  it('whose size is no multiple of an entry lose the rest', () => {
+    for (const pmapsize of [0, 1, 7, 8, 9, 15, 16, 4095]) {
+      expect(checkAgreement(withHeader({ pmapsize }), [SMALL.big, SMALL.pages])).toBe(
+        pmapsize === 0 ? checkAgreement(withHeader({ pmapsize })) : undefined,
+      );
+    }
+    const kvm = open(withHeader({ pmapsize: 15 }));
+    expect(kvm.resolve(SMALL.pages).physicalAddress).toBe(0x2000);
+    caught(() => kvm.resolve(SMALL.big), 'NOT_MAPPED');
+  });
+});
+
+describe('an address that cannot be read', () => {
+  const kvm = open(smallDump(3).file.bytes());
+
+  it('is told by its reason', () => {
+    const cases: readonly (readonly [bigint, KvmErrorCode, RegExp])[] = [
+      [SMALL.kernbase, 'NOT_MAPPED', /not mapped/],
+      [SMALL.kernbase + 0x400000n, 'NOT_MAPPED', /not mapped/],
+      [SMALL.kernbase - 1n, 'NOT_MAPPED', /not mapped/],
+      [0n, 'NOT_MAPPED', /not mapped/],
+      [0x7fffffffffffn, 'NOT_MAPPED', /not mapped/],
+      [0x800000000000n, 'NOT_CANONICAL', /no such address/],
+      [0xffff7fffffffffffn, 'NOT_CANONICAL', /no such address/],
+      [SMALL.pages + 0x3000n, 'NOT_DUMPED', /device|outside/],
+      [SMALL.pages + 0x4000n, 'NOT_DUMPED', /did not dump/],
+      [SMALL.big + 0xb000n, 'NOT_DUMPED', /outside/],
+      [SMALL.dmap.base + 0xb000n, 'NOT_DUMPED', /outside/],
+      [SMALL.dmap.base + 0x5000n, 'NOT_DUMPED', /did not dump/],
+    ];
+    for (const [kva, code, words] of cases) {
+      const uses: ((kvm: Kvm) => unknown)[] = [
+        () => kvm.resolve(kva),
+        () => kvm.read(kva, 1),
+        () => kvm.readInto(kva, new Uint8Array(1)),
+        () => kvm.readU8(kva),
+        () => kvm.readU16(kva),
+        () => kvm.readU32(kva),
+        () => kvm.readU64(kva),
+        () => kvm.readPointer(kva),
+        () => kvm.readCString(kva),
+      ];
+      for (const use of uses) {
+        const error = caught(() => use(kvm), code);
+        expect(error).toMatchObject({ address: kva, addressSpace: 'virtual' });
+        expect(`${error.message}\n${error.hint}`).toMatch(words);
+        expect(error.message).toContain(`0x${kva.toString(16)}`);
+        expect(error.toJSON()).toMatchObject({ code, address: `0x${kva.toString(16)}` });
+      }
+      expect(kvm.readPartial(kva, 1).fault).toMatchObject({ code, bytesDone: 0 });
+    }
+  });
+
+  it('is no problem for a read of no bytes', () => {
+    for (const kva of [0n, SMALL.kernbase, 0x800000000000n, 0xffffffffffffffffn]) {
+      expect(kvm.read(kva, 0).length).toBe(0);
+      expect(kvm.readPartial(kva, 0)).toEqual({ bytes: new Uint8Array(0) });
+      kvm.readInto(kva, new Uint8Array(0));
+      expect(kvm.readCString(kva, 0)).toBe('');
+    }
+    expect(kvm.readPhysical(2 ** 53 - 1, 0).length).toBe(0);
+  });
+});
+
+describe('arguments that make no sense', () => {
+  const kvm = open(smallDump(3).file.bytes());
+  const kva = SMALL.pages;
+  const fails = (use: () => unknown): KvmError => caught(use, 'INVALID_ARGUMENT');
+
+  it('lengths', () => {
+    const bad = [
+      -1,
+      -0.5,
+      0.5,
+      NaN,
+      Infinity,
+      -Infinity,
+      2 ** 32 + 1,
+      2 ** 53,
+      '8',
+      null,
+      8n,
+      {},
+    ] as number[];
+    for (const length of bad) {
+      for (const use of [
+        () => kvm.read(kva, length),
+        () => kvm.read(kva, length, { pad: true }),
+        () => kvm.readPartial(kva, length),
+        () => kvm.readPhysical(0x2000, length),
+        () => kvm.readCString(kva, length),
+      ]) {
+        expect(fails(use).field).toBe('length');
+      }
+    }
+  });
+
+  it('addresses', () => {
+    const bad = [
+      -1,
+      -1n,
+      0.5,
+      NaN,
+      Infinity,
+      2 ** 53,
+      2 ** 64,
+      1n << 64n,
+      -(1n << 63n),
+      '0x1000',
+      null,
+      undefined,
+    ];
+    for (const value of bad) {
+      const address = value as bigint;
+      for (const use of [
+        () => kvm.resolve(address),
+        () => kvm.read(address, 8),
+        () => kvm.readPartial(address, 8),
+        () => kvm.readInto(address, new Uint8Array(8)),
+        () => kvm.readU8(address),
+        () => kvm.readU64(address),
+        () => kvm.readCString(address),
+      ]) {
+        expect(fails(use).hint, String(value)).toMatch(/bigint|integer/);
+      }
+    }
+    for (const pa of [-1, 0.5, NaN, 2 ** 53, -1n, 1n << 53n, 1n << 64n, '5', null] as number[]) {
+      fails(() => kvm.readPhysical(pa, 8));
+      fails(() => kvm.readPhysicalInto(pa, new Uint8Array(8)));
+    }
+  });
+
+  it('a number that is no longer exact', () => {
+    const error = fails(() => kvm.readU8(0xfffffe0000001000));
+    expect(error.hint).toMatch(/bigint/);
+  });
+
+  it('overrides', () => {
+    const bytes = smallDump(3).file.bytes();
+    for (const [field, value] of [
+      ['kernbase', -1n],
+      ['kernbase', 1n << 64n],
+      ['kernbase', 0xffffffff80000000],
+      ['pmapsize', 2 ** 32],
+      ['pmapsize', 1.5],
+      ['pmapsize', NaN],
+      ['magic', 5],
+      ['ptesize', 5],
+      ['toString', 5],
+      ['__proto__', 5],
+    ] as const) {
+      const overrides = Object.fromEntries([[field, value]]);
+      expect(fails(() => openAmd64(bytes, { overrides })).field).toBe(field);
+    }
+    caught(() => openAmd64(bytes, { overrides: { version: 7 } }), 'UNSUPPORTED');
+    caught(() => openAmd64(bytes, { overrides: { kernbase: 0x1000 } }), 'CORRUPT');
+    const moved = openAmd64(bytes, { overrides: { kernbase: 0xffffffff80000000n } });
+    expect(moved.readU64(0xffffffff80001000n)).toBe(kvm.readU64(SMALL.pages));
+  });
+});

@@ -1,0 +1,190 @@
+import { amd64Minidump } from '@libkvm/fixtures';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { BULK, bulkMachine } from './support/bulk-machine.js';
+import { caseOf, dumps } from './support/cases.js';
+import { caught } from './support/faults.js';
+import { runs } from './support/long.js';
+import { Model } from './support/model.js';
+import { asSource, openAmd64 } from './support/open.js';
+
+/** Search against Buffer.indexOf over what the description says is contiguous. */
+
+const PIECE = 256 * 1024;
+
+/** A contiguous stretch of addresses with its bytes. */
+interface Stretch<A> {
+  readonly start: A;
+  readonly bytes: Uint8Array;
+}
+
+describe('search', () => {
+  it('finds what a naive search over the description finds', () => {
+    const lengths = fc.oneof(fc.integer({ min: 1, max: 6 }), fc.integer({ min: 1, max: 9000 }));
+    const property = fc.property(
+      dumps,
+      fc.nat(0xffff),
+      fc.nat(4095),
+      lengths,
+      (choice, where, inPage, length) => {
+        const { model, bytes } = caseOf(choice, true);
+        fc.pre(model.readable.length > 0);
+        const kvm = openAmd64(bytes);
+        const kva = model.readable[where % model.readable.length] + BigInt(inPage);
+        const needle = model.read(kva, length).bytes;
+        const wanted = virtualStretches(model).flatMap((stretch) => matches(stretch, needle));
+        expect([...kvm.search(needle)]).toEqual(wanted);
+        expect(wanted.includes(kva)).toBe(true);
+        const physical = physicalStretches(model).flatMap((stretch) => matches(stretch, needle));
+        expect([...kvm.searchPhysical(needle)]).toEqual(physical.map(Number));
+      },
+    );
+    fc.assert(property, runs(25));
+  });
+
+  it('keeps to its window, to the byte', () => {
+    const lengths = fc.integer({ min: 1, max: 3 });
+    const spans = fc.integer({ min: -20_000, max: 20_000 });
+    const property = fc.property(
+      dumps,
+      fc.nat(0xffff),
+      fc.nat(4095),
+      lengths,
+      spans,
+      (choice, where, inPage, length, span) => {
+        const { model, bytes } = caseOf(choice, true);
+        fc.pre(model.readable.length > 0);
+        const start = model.readable[where % model.readable.length] + BigInt(inPage);
+        const [from, to] = span > 0 ? [start, start + BigInt(span)] : [start + BigInt(span), start];
+        const needle = model.read(start, length).bytes;
+        const all = virtualStretches(model).flatMap((stretch) => matches(stretch, needle));
+        const wanted = all.filter((kva) => kva >= from && kva + BigInt(needle.length) <= to);
+        expect([...openAmd64(bytes).search(needle, { from, to })]).toEqual(wanted);
+      },
+    );
+    fc.assert(property, runs(25));
+  });
+
+  describe('over megabytes', () => {
+    const machine = bulkMachine(2);
+    // One byte over and over at the edge of two pieces: matches that overlap, and the longest needle.
+    const repeats = 0x200000 + PIECE - 100;
+    machine.ram.writeBytes(repeats, new Uint8Array(200).fill(0x61));
+    const dump = amd64Minidump(machine);
+    const bytes = dump.file.bytes();
+    const model = new Model(machine, dump);
+    const kvms = [openAmd64(bytes), openAmd64(asSource(bytes), { cacheBytes: 0 })];
+    const physical = physicalStretches(model);
+    const virtual = virtualStretches(model);
+
+    it('finds matches over the edges of pieces', () => {
+      const [long] = physical.filter(({ bytes }) => bytes.length > 3 * PIECE);
+      const cases = [1, 2, 7, 4096, PIECE].flatMap((length) =>
+        [1, Math.ceil(length / 2), length].map((before) => [length, before] as const),
+      );
+      for (const [length, before] of cases) {
+        for (const edge of [PIECE, 2 * PIECE]) {
+          const at = edge - before;
+          const needle = long.bytes.slice(at, at + length);
+          const wanted = physical.flatMap((stretch) => matches(stretch, needle)).map(Number);
+          expect(wanted.includes(Number(long.start) + at)).toBe(true);
+          for (const kvm of kvms) {
+            const found: number[] = [];
+            for (const pa of kvm.searchPhysical(needle)) {
+              found.push(pa);
+              if (found.length === 20) break;
+            }
+            expect(found).toEqual(wanted.slice(0, 20));
+          }
+        }
+      }
+    });
+
+    it('finds matches that overlap', () => {
+      for (const kvm of kvms) {
+        const needle = 'a'.repeat(7);
+        const found = [...kvm.searchPhysical(needle)];
+        expect(found).toEqual(Array.from({ length: 194 }, (_, i) => repeats + i));
+        const inDirectMap = [...kvm.search(needle)];
+        expect(inDirectMap).toEqual(found.map((pa) => BULK.dmap.base + BigInt(pa)));
+      }
+    });
+
+    it('finds matches that go on in a frame elsewhere', () => {
+      const { kva, pages } = BULK.scattered;
+      for (const kvm of kvms) {
+        for (let page = 1; page < pages; page += 331) {
+          const at = kva + BigInt(page * 4096 - 11);
+          const needle = model.read(at, 23).bytes;
+          expect([...kvm.search(needle)][0]).toBe(at);
+        }
+        // From the small pages into the superpage behind them, and over the two superpages.
+        for (const edge of [BULK.big.kva, BULK.big.kva + 0x200000n]) {
+          const needle = model.read(edge - 5n, 5000).bytes;
+          expect([...kvm.search(needle)]).toEqual(virtual.flatMap((stretch) => matches(stretch, needle)));
+        }
+      }
+    });
+
+    it('finds nothing over a page that is not there', () => {
+      const [kvm] = kvms;
+      const before = model.read(BULK.gap.kva + 4096n - 8n, 8).bytes;
+      const behind = model.read(BULK.gap.kva + 8192n, 8).bytes;
+      expect([...kvm.search(before)]).toContain(BULK.gap.kva + 4096n - 8n);
+      expect([...kvm.search(Uint8Array.from([...before, ...behind]))]).toEqual([]);
+      expect([...kvm.searchPhysical(Uint8Array.from([...before, ...behind]))]).toEqual([]);
+      const zeros = Uint8Array.from([...before, ...new Uint8Array(8)]);
+      expect([...kvm.search(zeros)]).toEqual([]);
+    });
+
+    it('can be left and begun again', () => {
+      const [kvm] = kvms;
+      const all = [...kvm.searchPhysical('aaa')];
+      const first = kvm.searchPhysical('aaa');
+      expect([first.next().value, first.next().value]).toEqual(all.slice(0, 2));
+      expect([...kvm.searchPhysical('aaa')]).toEqual(all);
+      expect([...first]).toEqual(all.slice(2));
+    });
+
+    it('takes needles of 1 to 256 KB', () => {
+      const [kvm] = kvms;
+      for (const bad of ['', new Uint8Array(0), new Uint8Array(PIECE + 1)]) {
+        expect(caught(() => [...kvm.search(bad)], 'INVALID_ARGUMENT').field).toBe('needle');
+        expect(caught(() => [...kvm.searchPhysical(bad)], 'INVALID_ARGUMENT').field).toBe('needle');
+      }
+    });
+  });
+});
+
+/** KVAs of the page tables first, then those of the direct map. */
+function virtualStretches(model: Model): Stretch<bigint>[] {
+  const { base, end } = model.machine.description.dmap;
+  const isDirect = (kva: bigint): boolean => kva >= base && kva < end;
+  const pages = model.readable.map((kva) => ({ at: kva, bytes: model.read(kva, 4096).bytes }));
+  return [...join(pages.filter(({ at }) => !isDirect(at))), ...join(pages.filter(({ at }) => isDirect(at)))];
+}
+
+function physicalStretches({ machine, dump }: Model): Stretch<bigint>[] {
+  const pages = dump.expected.pages.toArray();
+  return join(pages.map((pa) => ({ at: BigInt(pa), bytes: machine.ram.readBytes(pa, 4096) })));
+}
+
+function join(pages: readonly { readonly at: bigint; readonly bytes: Uint8Array }[]): Stretch<bigint>[] {
+  const stretches: { start: bigint; pieces: Uint8Array[] }[] = [];
+  let end = -1n;
+  for (const { at, bytes } of pages) {
+    if (at === end) stretches.at(-1)!.pieces.push(bytes);
+    else stretches.push({ start: at, pieces: [bytes] });
+    end = at + BigInt(bytes.length);
+  }
+  return stretches.map(({ start, pieces }) => ({ start, bytes: Buffer.concat(pieces) }));
+}
+
+function matches({ start, bytes }: Stretch<bigint>, needle: Uint8Array): bigint[] {
+  const found: bigint[] = [];
+  const haystack = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+  for (let at = haystack.indexOf(needle); at >= 0; at = haystack.indexOf(needle, at + 1)) {
+    found.push(start + BigInt(at));
+  }
+  return found;
+}

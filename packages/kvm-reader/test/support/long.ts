@@ -1,0 +1,1 @@
+export { LONG, runs } from '../../../minidump-core/test/runs.js';
