@@ -3,11 +3,11 @@ import {
   KvaParts,
   RadixSpace,
   UNMAPPED,
+  checkedDirectMap,
   latin1,
   overrideHeader,
   toHex,
   type AddressSpace,
-  type DirectMap,
   type HeaderOverrides,
   type MinidumpDialect,
   type MinidumpLayout,
@@ -50,7 +50,7 @@ function layout(head: Uint8Array, _fileSize: number, overrides: HeaderOverrides 
     bits: 64,
     pageSize: 4096,
     kernbase: checkedKernbase(header, warnings),
-    ...directMap(header, warnings),
+    ...checkedDirectMap(dmapOf(header), header.kernbase, PHYSICAL_LIMIT, warnings),
     sizes: {
       msgbuf: header.msgbufsize,
       dumpAvail: version >= 3 ? header.dumpavailsize : 0,
@@ -94,11 +94,8 @@ function checkedKernbase({ kernbase, version }: Header, warnings: string[]): big
   });
 }
 
-function directMap({ dmapbase, dmapend }: Header, warnings: string[]): { directMap?: DirectMap } {
-  if (dmapbase < dmapend) return { directMap: { base: dmapbase, end: dmapend, phys: 0 } };
-  if (dmapbase !== dmapend)
-    warnings.push(`dmapbase ${toHex(dmapbase)} lies above dmapend; the direct map is ignored`);
-  return {};
+function dmapOf({ dmapbase, dmapend }: Header): { base: bigint; end: bigint; phys: bigint } {
+  return { base: dmapbase, end: dmapend, phys: 0n };
 }
 
 function addressSpace(table: TableSection, memory: PhysicalMemory, layout: MinidumpLayout): AddressSpace {

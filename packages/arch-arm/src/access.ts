@@ -1,4 +1,4 @@
-import { EXECUTE, READ, USER, WRITE } from '@libkvm/minidump-core';
+import { EXECUTE, MEMORY_TYPE_SHIFT, READ, USER, WRITE } from '@libkvm/minidump-core';
 
 /**
  * Whose reading of the access bits the flags of a mapping show.
@@ -22,4 +22,19 @@ export const ALL_RIGHTS = READ | WRITE | EXECUTE | USER;
  */
 export function apRights(ap: number): number {
   return READ | EXECUTE | (ap > 0 ? WRITE : 0) | (ap > 1 ? USER : 0);
+}
+
+/**
+ * The memory type of a short descriptor as flags: TEX[2:0], C, B (Arm ARM DDI 0406, B3.8.2).
+ *
+ * @param tex position of TEX[0], or -1 where the descriptor has none; C and B are always bits 3 and 2
+ */
+export function shortMemoryType(low: number, tex: number): number {
+  const cacheable = (low >>> 2) & 3;
+  return (tex < 0 ? cacheable : (((low >>> tex) & 7) << 2) | cacheable) << MEMORY_TYPE_SHIFT;
+}
+
+/** AttrIndx[2:0] of a long descriptor as flags: the field of MAIR that tells the memory type (DDI 0406, B3.6.2). */
+export function longMemoryType(low: number): number {
+  return ((low >>> 2) & 7) << MEMORY_TYPE_SHIFT;
 }

@@ -1,5 +1,5 @@
 import { EXECUTE, GLOBAL, READ, USER, WRITE, type RadixFormat, type TableEntry } from '@libkvm/minidump-core';
-import { ALL_RIGHTS } from './access.js';
+import { ALL_RIGHTS, longMemoryType } from './access.js';
 
 /** log2 of the bytes that an entry of each level spans: 1 (the manual's third level), 2 (second) and 3 (first). */
 const SHIFT = [0, 12, 21, 30];
@@ -47,7 +47,8 @@ function leafRights(low: number, high: number): number {
     (low & AP2_READ_ONLY ? 0 : WRITE) |
     (high & NEVER_EXECUTED ? 0 : EXECUTE) |
     (low & AP1_USER ? USER : 0) |
-    (low & NOT_GLOBAL ? 0 : GLOBAL)
+    (low & NOT_GLOBAL ? 0 : GLOBAL) |
+    longMemoryType(low)
   );
 }
 

@@ -1,5 +1,5 @@
 import { READ, WRITE, type RadixFormat, type TableEntry } from '@libkvm/minidump-core';
-import { ALL_RIGHTS, apRights, type ArmView } from './access.js';
+import { ALL_RIGHTS, apRights, shortMemoryType, type ArmView } from './access.js';
 
 /** What the members of the ARMv4/v5 family differ in. */
 export interface ArmV4Options {
@@ -18,6 +18,7 @@ const SUPERSECTION = 1 << 18;
 /** log2 of the bytes that an entry of a coarse and of a fine table spans. */
 const COARSE_SHIFT = 12;
 const FINE_SHIFT = 10;
+const NO_TEX = -1;
 
 /**
  * Page-table entries of ARMv4 and ARMv5, and of ARMv6 with subpages enabled (Arm ARM DDI 0100, B3.7 and B4.7.3): level 2
@@ -63,7 +64,7 @@ export class ArmV4Format implements RadixFormat {
   }
 
   private decodeSection(low: number, out: TableEntry): void {
-    const flags = apRights((low >>> 10) & 3);
+    const flags = apRights((low >>> 10) & 3) | shortMemoryType(low, this.tex(12));
     if (!this.supersections || (low & SUPERSECTION) === 0) {
       return out.setLeaf((low & 0xfff0_0000) >>> 0, MB, flags);
     }
@@ -75,9 +76,9 @@ export class ArmV4Format implements RadixFormat {
     const flags = this.view === 'libkvm' ? libkvmRights(low) : apRights((low >>> 4) & 3);
     switch (low & 3) {
       case 1:
-        return out.setLeaf((low & 0xffff_0000) >>> 0, 0x1_0000, flags);
+        return out.setLeaf((low & 0xffff_0000) >>> 0, 0x1_0000, flags | shortMemoryType(low, this.tex(12)));
       case 2:
-        return out.setLeaf((low & 0xffff_f000) >>> 0, 0x1000, flags);
+        return out.setLeaf((low & 0xffff_f000) >>> 0, 0x1000, flags | shortMemoryType(low, NO_TEX));
       case 3:
         return this.decodeThird(low, out, shift, flags);
       default:
@@ -87,10 +88,17 @@ export class ArmV4Format implements RadixFormat {
 
   /** Type 3: a tiny page in a fine table, an extended small page in a coarse one. */
   private decodeThird(low: number, out: TableEntry, shift: number, flags: number): void {
-    if (shift === FINE_SHIFT) out.setLeaf((low & 0xffff_fc00) >>> 0, 0x400, flags);
+    if (shift === FINE_SHIFT)
+      out.setLeaf((low & 0xffff_fc00) >>> 0, 0x400, flags | shortMemoryType(low, NO_TEX));
     else if (this.view === 'libkvm') out.setUnsupported();
-    else if (this.extendedSmallPages) out.setLeaf((low & 0xffff_f000) >>> 0, 0x1000, flags);
+    else if (this.extendedSmallPages)
+      out.setLeaf((low & 0xffff_f000) >>> 0, 0x1000, flags | shortMemoryType(low, 6));
     else out.setInvalid();
+  }
+
+  /** Processors with extended small pages are those with TEX. */
+  private tex(position: number): number {
+    return this.extendedSmallPages ? position : NO_TEX;
   }
 }
 

@@ -1,5 +1,5 @@
 import { EXECUTE, GLOBAL, READ, USER, WRITE, type RadixFormat, type TableEntry } from '@libkvm/minidump-core';
-import { ALL_RIGHTS, type ArmView } from './access.js';
+import { ALL_RIGHTS, shortMemoryType, type ArmView } from './access.js';
 
 /** How an ARMv6/v7 processor is set up to read access bits. */
 export interface ArmV6Options {
@@ -24,15 +24,15 @@ interface AccessBits {
   readonly ap2: number;
   readonly notGlobal: number;
   readonly executeNever: number;
-  /** TEX[1], which FreeBSD uses for "read-only" (PTE1_RO, PTE2_RO in sys/arm/include/pte-v6.h). */
-  readonly tex1: number;
+  /** TEX[0]; FreeBSD uses TEX[1], the bit above, for "read-only" (PTE1_RO, PTE2_RO in sys/arm/include/pte-v6.h). */
+  readonly tex: number;
 }
 
-const SECTION: AccessBits = { ap: 10, ap2: 15, notGlobal: 17, executeNever: 4, tex1: 13 };
-const LARGE_PAGE: AccessBits = { ap: 4, ap2: 9, notGlobal: 11, executeNever: 15, tex1: 13 };
-const SMALL_PAGE: AccessBits = { ap: 4, ap2: 9, notGlobal: 11, executeNever: 0, tex1: 7 };
+const SECTION: AccessBits = { ap: 10, ap2: 15, notGlobal: 17, executeNever: 4, tex: 12 };
+const LARGE_PAGE: AccessBits = { ap: 4, ap2: 9, notGlobal: 11, executeNever: 15, tex: 12 };
+const SMALL_PAGE: AccessBits = { ap: 4, ap2: 9, notGlobal: 11, executeNever: 0, tex: 6 };
 /** libkvm reads every second-level descriptor as a small page, large ones too. */
-const LIBKVM_LARGE_PAGE: AccessBits = { ...LARGE_PAGE, executeNever: 0, tex1: 7 };
+const LIBKVM_LARGE_PAGE: AccessBits = { ...LARGE_PAGE, executeNever: 0, tex: 6 };
 
 /**
  * Short descriptors of ARMv6 and ARMv7 (Arm ARM DDI 0406, B3.5.1): level 2 is the first-level table of 4096 entries,
@@ -85,14 +85,15 @@ export class ArmV6Format implements RadixFormat {
 
   private rights(low: number, bits: AccessBits): number {
     const executable = has(low, bits.executeNever) ? 0 : EXECUTE;
-    if (this.view === 'libkvm') return READ | (has(low, bits.tex1) ? 0 : WRITE) | executable;
-    const writable = this.view === 'policy' ? !has(low, bits.tex1) : this.hardwareWritable(low, bits);
+    if (this.view === 'libkvm') return READ | (has(low, bits.tex + 1) ? 0 : WRITE) | executable;
+    const writable = this.view === 'policy' ? !has(low, bits.tex + 1) : this.hardwareWritable(low, bits);
     return (
       READ |
       (writable ? WRITE : 0) |
       executable |
       (has(low, bits.ap + 1) ? USER : 0) |
-      (has(low, bits.notGlobal) ? 0 : GLOBAL)
+      (has(low, bits.notGlobal) ? 0 : GLOBAL) |
+      shortMemoryType(low, bits.tex)
     );
   }
 

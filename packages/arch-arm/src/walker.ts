@@ -20,8 +20,6 @@ import { ArmV6Format } from './v6-format.js';
 
 /** How an ARM memory image is to be walked. */
 export interface ArmWalkOptions extends WalkOptions {
-  /** The format of the tables, where the registers do not tell it: see {@link armPteFormat}. */
-  readonly pteFormat?: string;
   /** Default `hardware`. It makes a difference for `v6` only. */
   readonly view?: Exclude<ArmView, 'libkvm'>;
 }

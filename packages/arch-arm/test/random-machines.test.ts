@@ -2,6 +2,7 @@ import {
   EXECUTE,
   GLOBAL,
   MAPPED,
+  MEMORY_TYPE_SHIFT,
   NOT_CANONICAL,
   READ,
   TABLE_ABSENT,
@@ -28,10 +29,9 @@ function optionsFor(format: ArmTableFormat, { machine }: RandomArmMachine): ArmW
   return format === 'xscale' || format === 'xscale3' ? { registers, pteFormat: format } : { registers };
 }
 
-function flagsOf({ writable, executable, user, global }: ArmTranslation): number {
-  return (
-    READ | (writable ? WRITE : 0) | (executable ? EXECUTE : 0) | (user ? USER : 0) | (global ? GLOBAL : 0)
-  );
+function flagsOf({ writable, executable, user, global, memoryType }: ArmTranslation): number {
+  const rights = READ | (writable ? WRITE : 0) | (executable ? EXECUTE : 0) | (user ? USER : 0);
+  return rights | (global ? GLOBAL : 0) | (memoryType << MEMORY_TYPE_SHIFT);
 }
 
 function lostAt({ lost }: RandomArmMachine, kva: number): boolean {

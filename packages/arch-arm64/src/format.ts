@@ -1,4 +1,13 @@
-import { EXECUTE, GLOBAL, READ, USER, WRITE, type RadixFormat, type TableEntry } from '@libkvm/minidump-core';
+import {
+  EXECUTE,
+  GLOBAL,
+  MEMORY_TYPE_SHIFT,
+  READ,
+  USER,
+  WRITE,
+  type RadixFormat,
+  type TableEntry,
+} from '@libkvm/minidump-core';
 import { hasBlocks, levelShift, pageShift, type Granule } from './granule.js';
 
 /**
@@ -61,7 +70,9 @@ export class Arm64Format implements RadixFormat {
     out.setLeaf(upper + maskLow(low, shift), 2 ** shift, this.leafRights(low, high));
   }
 
-  /** AP[2:1] as in DDI 0487, table D8-43: bit 7 forbids writing, bit 6 lets EL0 in. */
+  /**
+   * AP[2:1] as in DDI 0487, table D8-43: bit 7 forbids writing, bit 6 lets EL0 in. The memory type is AttrIndx, bits 4:2.
+   */
   private leafRights(low: number, high: number): number {
     const never = this.view === 'libkvm' ? UXN | PXN : PXN;
     return (
@@ -69,7 +80,8 @@ export class Arm64Format implements RadixFormat {
       (low & AP2_READ_ONLY ? 0 : WRITE) |
       (high & never ? 0 : EXECUTE) |
       (low & AP1_USER ? USER : 0) |
-      (low & NOT_GLOBAL ? 0 : GLOBAL)
+      (low & NOT_GLOBAL ? 0 : GLOBAL) |
+      (((low >>> 2) & 7) << MEMORY_TYPE_SHIFT)
     );
   }
 }

@@ -3,12 +3,12 @@ import {
   KvaParts,
   RadixSpace,
   UNMAPPED,
+  checkedDirectMap,
   latin1,
   overrideHeader,
   toHex,
   type AddressHole,
   type AddressSpace,
-  type DirectMap,
   type HeaderOverrides,
   type MinidumpDialect,
   type MinidumpLayout,
@@ -68,7 +68,7 @@ function layout(head: Uint8Array, _fileSize: number, overrides: HeaderOverrides 
     bits: 64,
     pageSize,
     kernbase: checkedKernbase(header, pageSize),
-    ...directMap(header, warnings),
+    ...checkedDirectMap(dmapOf(header), header.kernbase, PHYSICAL_LIMIT, warnings),
     sizes: {
       msgbuf: header.msgbufsize,
       dumpAvail: version >= 2 ? header.dumpavailsize : 0,
@@ -114,14 +114,8 @@ function checkedKernbase({ kernbase }: Header, pageSize: number): bigint {
   });
 }
 
-function directMap({ dmapbase, dmapend, dmapphys }: Header, warnings: string[]): { directMap?: DirectMap } {
-  if (dmapbase === dmapend) return {};
-  if (dmapbase < dmapend && dmapphys + (dmapend - dmapbase) <= BigInt(PHYSICAL_LIMIT)) {
-    return { directMap: { base: dmapbase, end: dmapend, phys: Number(dmapphys) } };
-  }
-  const range = `[${toHex(dmapbase)}, ${toHex(dmapend)}) at PA ${toHex(dmapphys)}`;
-  warnings.push(`the direct map ${range} makes no sense and is ignored`);
-  return {};
+function dmapOf({ dmapbase, dmapend, dmapphys }: Header): { base: bigint; end: bigint; phys: bigint } {
+  return { base: dmapbase, end: dmapend, phys: dmapphys };
 }
 
 function addressSpace(

@@ -2,6 +2,7 @@ import {
   EXECUTE,
   GLOBAL,
   MAPPED,
+  MEMORY_TYPE_SHIFT,
   NOT_CANONICAL,
   READ,
   TABLE_ABSENT,
@@ -24,10 +25,9 @@ import { ask, memoryOf, RUNS, runsOf, type Run } from './support.js';
 const TOP = 2n ** 64n;
 const hex = (value: bigint | number): string => `0x${value.toString(16)}`;
 
-function flagsOf({ writable, executable, user, global }: Arm64Translation): number {
-  return (
-    READ | (writable ? WRITE : 0) | (executable ? EXECUTE : 0) | (user ? USER : 0) | (global ? GLOBAL : 0)
-  );
+function flagsOf({ writable, executable, user, global, memoryType }: Arm64Translation): number {
+  const rights = READ | (writable ? WRITE : 0) | (executable ? EXECUTE : 0) | (user ? USER : 0);
+  return rights | (global ? GLOBAL : 0) | (memoryType << MEMORY_TYPE_SHIFT);
 }
 
 /** The lost tables that were built: one inside another lost one was built too, but nobody gets there. */

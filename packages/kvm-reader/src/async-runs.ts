@@ -114,4 +114,3 @@ function addRun(runs: FileRun[], offset: number, at: number, length: number): vo
   if (last && last.offset + last.length === offset) last.length += length;
   else runs.push({ offset, at, length });
 }
-

@@ -32,12 +32,16 @@ export function blobSource(blob: Blob): AsyncByteSource {
       try {
         return new Uint8Array(await blob.slice(offset, offset + length).arrayBuffer());
       } catch (cause) {
-        throw new KvmError('IO', `the blob cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`, {
-          offset,
-          length,
-          cause,
-          hint: 'the file behind it was changed, moved or revoked; choose it again',
-        });
+        throw new KvmError(
+          'IO',
+          `the blob cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`,
+          {
+            offset,
+            length,
+            cause,
+            hint: 'the file behind it was changed, moved or revoked; choose it again',
+          },
+        );
       }
     },
   };

@@ -128,13 +128,18 @@ export class BlockStore implements ByteSource {
   }
 
   /** Fetches missing blocks, and more behind them when the needs of late have followed each other. */
-  private async fetch(first: number, count: number, pinned: Set<number>, signal?: AbortSignal): Promise<void> {
+  private async fetch(
+    first: number,
+    count: number,
+    pinned: Set<number>,
+    signal?: AbortSignal,
+  ): Promise<void> {
     this.ahead = first === this.nextExpected ? Math.min(this.ahead * 2, MAX_AHEAD) : 1;
     const wanted = Math.min(Math.max(count, this.ahead), Math.ceil(this.size / BLOCK) - first);
     this.nextExpected = first + wanted;
     for (let i = 0; i < count; i++) this.pin(first + i, pinned);
     const waits: Fetch[] = [];
-    for (let block = first; block < first + wanted; ) {
+    for (let block = first; block < first + wanted;) {
       const end = this.missingRun(block, first + wanted);
       if (end > block) this.begin(block, end - block);
       const pending = this.fetching.get(block);
@@ -195,7 +200,7 @@ export class BlockStore implements ByteSource {
   }
 
   private touch(block: number): Uint8Array {
-    const bytes = this.blocks.get(block) as Uint8Array;
+    const bytes = this.blocks.get(block)!;
     this.blocks.delete(block);
     this.blocks.set(block, bytes);
     return bytes;

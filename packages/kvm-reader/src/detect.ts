@@ -58,7 +58,7 @@ export function unknownFile(head: Uint8Array, size: number, knownFormats: readon
       {
         offset: 0,
         field: 'magic',
-        hint: `formats that were given: ${knownFormats.join(', ')}`,
+        hint: `it reads: ${knownFormats.join(', ')}`,
       },
     );
   }
@@ -68,7 +68,7 @@ export function unknownFile(head: Uint8Array, size: number, knownFormats: readon
   const start = Array.from(head.subarray(0, 8), (byte) => byte.toString(16).padStart(2, '0')).join(' ');
   return new KvmError('NOT_A_CORE', `no known core starts with ${start}`, {
     offset: 0,
-    hint: `formats that were given: ${knownFormats.join(', ')}`,
+    hint: `it reads: ${knownFormats.join(', ')}`,
   });
 }
 

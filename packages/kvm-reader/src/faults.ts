@@ -57,7 +57,13 @@ export function virtualFault(
       });
     default:
       if (translator.core.addressSpace === undefined) return noAddressSpace(where);
-      return new KvmError('NOT_MAPPED', `not mapped: ${toHex(address)}`, { ...where, holeLength });
+      return new KvmError('NOT_MAPPED', `not mapped: ${toHex(address)}`, {
+        ...where,
+        holeLength,
+        ...(address < (translator.core.kernbase ?? 0n) && {
+          hint: `this core describes addresses from ${toHex(translator.core.kernbase ?? 0n)} on: the kernel's`,
+        }),
+      });
   }
 }
 

@@ -95,7 +95,10 @@ class HttpSource implements AsyncByteSource {
 
 /** A source over a file that came whole. */
 function wholeFile(bytes: Uint8Array): AsyncByteSource {
-  return { size: bytes.length, read: (offset, length) => Promise.resolve(bytes.slice(offset, offset + length)) };
+  return {
+    size: bytes.length,
+    read: (offset, length) => Promise.resolve(bytes.slice(offset, offset + length)),
+  };
 }
 
 async function takeWhole(settings: Settings, response: Response): Promise<Uint8Array> {
@@ -126,7 +129,12 @@ async function takeWhole(settings: Settings, response: Response): Promise<Uint8A
   return bytes;
 }
 
-async function request(settings: Settings, offset: number, length: number, signal: AbortSignal): Promise<Response> {
+async function request(
+  settings: Settings,
+  offset: number,
+  length: number,
+  signal: AbortSignal,
+): Promise<Response> {
   const response = await settings.fetch(settings.url, {
     headers: { ...settings.headers, Range: `bytes=${offset}-${offset + length - 1}` },
     signal,
@@ -134,12 +142,16 @@ async function request(settings: Settings, offset: number, length: number, signa
   if (response.ok || response.status === 416) return response;
   await response.body?.cancel();
   const again = response.status === 408 || response.status === 429 || response.status >= 500;
-  throw new HttpFault(ioError(settings, `the server answered ${response.status} ${response.statusText}`, offset), again);
+  throw new HttpFault(
+    ioError(settings, `the server answered ${response.status} ${response.statusText}`, offset),
+    again,
+  );
 }
 
 /** The range that a 206 says it brings: checked to start where it was asked to. */
 function contentRange(settings: Settings, response: Response, offset: number): { size: number | undefined } {
-  if (response.status !== 206) throw unusable(settings, `the server answered ${response.status} to a range`, offset);
+  if (response.status !== 206)
+    throw unusable(settings, `the server answered ${response.status} to a range`, offset);
   const match = /^bytes (\d+)-(\d+)\/(\d+|\*)$/.exec(response.headers.get('content-range') ?? '');
   // Browsers hide the header from other origins unless the server exposes it.
   if (match === null) {
@@ -147,7 +159,11 @@ function contentRange(settings: Settings, response: Response, offset: number): {
     throw unusable(settings, 'the answer to a range does not say which range it is', offset, hint);
   }
   if (Number(match[1]) !== offset) {
-    throw unusable(settings, `the server answered with bytes from ${match[1]} on, not from ${offset}`, offset);
+    throw unusable(
+      settings,
+      `the server answered with bytes from ${match[1]} on, not from ${offset}`,
+      offset,
+    );
   }
   return { size: match[3] === '*' ? undefined : Number(match[3]) };
 }
@@ -178,12 +194,17 @@ async function retrying<T>(
     try {
       return await action(signal ? AbortSignal.any([signal, limit]) : limit);
     } catch (cause) {
-      if (signal && signal.aborted) throw abortedBy(signal);
+      if (isAborted(signal)) throw abortedBy(signal!);
       const fault = cause instanceof HttpFault ? cause : asFault(settings, cause);
       if (!fault.again || tries >= settings.retries) throw fault.error;
       await delay(settings.retryDelay * 2 ** tries, signal);
     }
   }
+}
+
+/** Asked anew after waiting: a narrowed `aborted` would be taken for what it was before. */
+function isAborted(signal: AbortSignal | undefined): boolean {
+  return signal?.aborted === true;
 }
 
 /** What `fetch` throws is a network error or the time limit: both may pass. Our own errors are final. */
@@ -197,7 +218,7 @@ function delay(milliseconds: number, signal: AbortSignal | undefined): Promise<v
   return new Promise((resolve, reject) => {
     const onAbort = (): void => {
       clearTimeout(timer);
-      reject(abortedBy(signal as AbortSignal));
+      reject(abortedBy(signal!));
     };
     const timer = setTimeout(() => {
       signal?.removeEventListener('abort', onAbort);
@@ -225,13 +246,20 @@ function changed(settings: Settings, offset: number): HttpFault {
 }
 
 function unusable(settings: Settings, reason: string, offset: number, hint?: string): HttpFault {
-  const error = new KvmError('IO', `${settings.url}: ${reason}`, { offset, ...(hint !== undefined && { hint }) });
+  const error = new KvmError('IO', `${settings.url}: ${reason}`, {
+    offset,
+    ...(hint !== undefined && { hint }),
+  });
   return new HttpFault(error, false);
 }
 
 function tooLarge({ url, maxWholeFile }: Settings, size: number): KvmError {
-  return new KvmError('UNSUPPORTED', `${url}: the server knows no ranges, and the file has ${size} bytes or more`, {
-    length: size,
-    hint: `use a server that answers ranges, or raise maxWholeFile above ${maxWholeFile}`,
-  });
+  return new KvmError(
+    'UNSUPPORTED',
+    `${url}: the server knows no ranges, and the file has ${size} bytes or more`,
+    {
+      length: size,
+      hint: `use a server that answers ranges, or raise maxWholeFile above ${maxWholeFile}`,
+    },
+  );
 }

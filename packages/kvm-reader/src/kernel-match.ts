@@ -24,7 +24,8 @@ export function checkMatch(kvm: Kvm): MatchReport {
   try {
     found = kvm.read(symbol.value, expected.length);
   } catch (error) {
-    if (!isKvmError(error)) throw error;
+    if (!isKvmError(error, 'NOT_MAPPED', 'NOT_DUMPED', 'TRUNCATED', 'NOT_CANONICAL', 'UNSUPPORTED'))
+      throw error;
     return { verdict: 'unknown', reason: `the core does not hold the version string: ${error.message}` };
   }
   if (found.every((byte, i) => byte === expected[i])) {

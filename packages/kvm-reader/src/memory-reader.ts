@@ -1,4 +1,5 @@
 import { KVA_PAGE, KvaParts, MAPPED, copyBytes, type BlockCache, type Core } from '@libkvm/minidump-core';
+import { PhysicalRuns } from './physical-runs.js';
 import { Translator } from './translator.js';
 
 /** From this length on, reads go by runs that lie in one piece in the file, past the cache. */
@@ -31,7 +32,18 @@ export class MemoryReader {
 
   /** Copies `length` bytes from an address to `target[at...]`. */
   copy(page: number, offset: number, target: Uint8Array, at: number, length: number): number {
-    if (length >= BULK) return this.copyBulk(page, offset, target, at, length);
+    const from = this.position(page, offset, length);
+    if (from >= 0) {
+      copyBytes(this.cache.bytes, from, target, at, length);
+      return length;
+    }
+    return length < BULK
+      ? this.copyPages(page, offset, target, at, length)
+      : this.copyBulk(page, offset, target, at, length);
+  }
+
+  /** Copies page by page, through the cache. */
+  private copyPages(page: number, offset: number, target: Uint8Array, at: number, length: number): number {
     let done = 0;
     while (done < length) {
       const base = this.translator.pageOffset(page);
@@ -56,35 +68,40 @@ export class MemoryReader {
 
   /** Position in the cache's bytes of `length` bytes at an address, or -1 when they do not lie in one piece there. */
   position(page: number, offset: number, length: number): number {
+    if (offset + length > KVA_PAGE) return -1;
     const base = this.translator.pageOffset(page);
-    if (base < 0 || offset + length > KVA_PAGE) return -1;
+    if (base < 0) return -1;
     const at = this.cache.position(base + offset);
     return this.cache.available(base + offset) >= length ? at : -1;
   }
 
   /** How many bytes from an address on, at most `limit`, can be read. Reads no data. */
   extent(page: number, offset: number, limit: number): number {
+    const runs = new PhysicalRuns(this.translator, page, offset, limit);
     let done = 0;
-    while (done < limit && page < this.translator.endPage) {
-      const count = this.runFrom(page, offset, limit - done);
-      if (count === 0) return done;
-      done += count;
-      offset += count;
-      page += Math.floor(offset / KVA_PAGE);
-      offset %= KVA_PAGE;
+    while (runs.next()) {
+      const there = this.extentPhysical(runs.pa, runs.length);
+      done += there;
+      if (there < runs.length) break;
     }
     return done;
   }
 
   /** Copies `length` bytes from a physical address to `target[at...]`. */
   copyPhysical(pa: number, target: Uint8Array, at: number, length: number): number {
+    if (length >= BULK) {
+      this.runLength = 0;
+      const done = this.addPhysical(pa, target, at, length);
+      this.flushRun(target);
+      return done;
+    }
     const { memory } = this.core;
     let done = 0;
     while (done < length) {
       const offset = memory.locate(pa + done);
       if (offset < 0) break;
       const count = memory.run(pa + done, length - done);
-      this.copyRun(offset, target, at + done, count);
+      this.copyCached(offset, target, at + done, count);
       done += count;
     }
     return done;
@@ -122,22 +139,29 @@ export class MemoryReader {
   }
 
   private copyBulk(page: number, offset: number, target: Uint8Array, at: number, length: number): number {
-    const { translator, core } = this;
+    const runs = new PhysicalRuns(this.translator, page, offset, length);
     this.runLength = 0;
     let done = 0;
-    while (done < length && page < translator.endPage) {
-      if (translator.translate(page, offset) !== MAPPED) break;
-      const { pa } = translator.translation;
-      const located = core.memory.locate(pa);
-      if (located < 0) break;
-      const count = core.memory.run(pa, Math.min(translator.translation.length, length - done));
-      this.addRun(located, target, at + done, count);
-      done += count;
-      offset += count;
-      page += Math.floor(offset / KVA_PAGE);
-      offset %= KVA_PAGE;
+    while (runs.next()) {
+      const there = this.addPhysical(runs.pa, target, at + done, runs.length);
+      done += there;
+      if (there < runs.length) break;
     }
     this.flushRun(target);
+    return done;
+  }
+
+  /** Adds the pieces of physically contiguous memory to the pending run; returns how many bytes the core has. */
+  private addPhysical(pa: number, target: Uint8Array, at: number, length: number): number {
+    const { memory } = this.core;
+    let done = 0;
+    while (done < length) {
+      const offset = memory.locate(pa + done);
+      if (offset < 0) break;
+      const count = memory.run(pa + done, length - done);
+      this.addRun(offset, target, at + done, count);
+      done += count;
+    }
     return done;
   }
 
@@ -154,12 +178,9 @@ export class MemoryReader {
   }
 
   private flushRun(target: Uint8Array): void {
-    if (this.runLength > 0) this.copyRun(this.runOffset, target, this.runAt, this.runLength);
+    const { runOffset, runAt, runLength } = this;
     this.runLength = 0;
-  }
-
-  private copyRun(offset: number, target: Uint8Array, at: number, length: number): void {
-    if (length < BULK) this.cache.readSync(offset, target, at, length);
-    else this.cache.readThrough(offset, target, at, length);
+    if (runLength >= KVA_PAGE) this.cache.readThrough(runOffset, target, runAt, runLength);
+    else if (runLength > 0) this.copyCached(runOffset, target, runAt, runLength);
   }
 }

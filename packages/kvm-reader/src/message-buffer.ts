@@ -52,7 +52,7 @@ function throughPointer(kvm: Kvm): MessageBuffer | undefined {
         : kvm.read(kvm.readPointer(at), tail.size);
     return inOrder(ring, tail.wseq % tail.size, 'msgbufp');
   } catch (error) {
-    if (isKvmError(error)) return undefined;
+    if (isKvmError(error) && !isKvmError(error, 'IO', 'ABORTED')) return undefined;
     throw error;
   }
 }

@@ -2,7 +2,8 @@ import { randomBytes } from 'node:crypto';
 import { closeSync, constants, fsyncSync, openSync, renameSync, unlinkSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { crc32 } from 'node:zlib';
-import { KvmError, writeDump, type ByteSink, type DumpPlan, type WriteOptions } from '@libkvm/minidump-core';
+import { writeDump, type ByteSink, type DumpPlan, type WriteOptions } from '@libkvm/minidump-core';
+import { onFile } from './node-system-error.js';
 
 /**
  * A file that appears under its name only when it is whole: bytes go to a temporary file beside it, which is flushed and
@@ -15,19 +16,19 @@ export class FileSink implements ByteSink {
   /** @throws KvmError `IO` when no file can be made there */
   constructor(readonly path: string) {
     this.temporary = `${path}.partial-${process.pid}-${randomBytes(4).toString('hex')}`;
-    this.fd = attempt(path, () => openSync(this.temporary, 'wx', 0o600));
+    this.fd = onFile(path, () => openSync(this.temporary, 'wx', 0o600));
   }
 
   /** @throws KvmError `IO`, e.g. when the disk is full */
   write(bytes: Uint8Array): void {
-    attempt(this.path, () => {
+    onFile(this.path, () => {
       for (let at = 0; at < bytes.length;) at += writeSync(this.fd, bytes, at, bytes.length - at);
     });
   }
 
   /** Flushes the bytes and gives the file its name, replacing what had it. */
   commit(): void {
-    attempt(this.path, () => {
+    onFile(this.path, () => {
       fsyncSync(this.fd);
       this.close();
       renameSync(this.temporary, this.path);
@@ -90,14 +91,5 @@ function flushFolder(folder: string): void {
     // As above.
   } finally {
     closeSync(fd);
-  }
-}
-
-function attempt<T>(path: string, action: () => T): T {
-  try {
-    return action();
-  } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new KvmError('IO', `${path}: ${reason}`, { field: 'path', cause });
   }
 }

@@ -1,5 +1,6 @@
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readSync, statSync } from 'node:fs';
 import { KvmError, type ByteSource } from '@libkvm/minidump-core';
+import { onFile, reasonOf } from './node-system-error.js';
 
 /** Linux reads at most this much in one call. */
 const MAX_CALL = 0x7fff_f000;
@@ -11,19 +12,23 @@ export class FileSource implements ByteSource {
 
   /** @throws KvmError `IO` when the file cannot be opened, `INVALID_ARGUMENT` when it is no regular file */
   constructor(readonly path: string) {
-    this.fd = attempt(path, () => openSync(path, 'r'));
-    const stat = attempt(path, () => fstatSync(this.fd));
-    this.size = stat.size;
-    if (stat.isFile()) return;
-    this.close();
-    throw new KvmError('INVALID_ARGUMENT', `${path} is not a regular file`, {
-      field: 'path',
-      hint: 'copy a device or a pipe to a file first',
-    });
+    // Looked at before it is opened: opening a pipe waits for its writer.
+    const stat = onFile(path, () => statSync(path));
+    if (!stat.isFile()) {
+      throw new KvmError('INVALID_ARGUMENT', `${path} is not a regular file`, {
+        field: 'path',
+        hint: 'copy a device or a pipe to a file first',
+      });
+    }
+    this.fd = onFile(path, () => openSync(path, 'r'));
+    this.size = onFile(path, () => fstatSync(this.fd)).size;
   }
 
   /** @throws KvmError `IO` when the file is closed or the system fails to read it */
   readSync(offset: number, target: Uint8Array, at: number, length: number): number {
+    if (this.fd < 0) {
+      throw new KvmError('IO', `${this.path} is closed`, { offset, length, hint: 'open it again' });
+    }
     let done = 0;
     try {
       while (done < length) {
@@ -32,7 +37,7 @@ export class FileSource implements ByteSource {
         done += got;
       }
     } catch (cause) {
-      throw new KvmError('IO', `${this.path}: ${reason(cause)}`, { offset, length, cause });
+      throw new KvmError('IO', `${this.path}: ${reasonOf(cause)}`, { offset, length, cause });
     }
     return done;
   }
@@ -44,16 +49,4 @@ export class FileSource implements ByteSource {
     this.fd = -1;
     closeSync(fd);
   }
-}
-
-function attempt<T>(path: string, action: () => T): T {
-  try {
-    return action();
-  } catch (cause) {
-    throw new KvmError('IO', `${path}: ${reason(cause)}`, { field: 'path', cause });
-  }
-}
-
-function reason(cause: unknown): string {
-  return cause instanceof Error ? cause.message : String(cause);
 }

@@ -46,13 +46,17 @@ export function openKvmFile(path: string, options: OpenFileOptions = {}): Kvm {
   const close = (): void => {
     for (const source of opened) source.close();
   };
+  const onClose = (): void => {
+    close();
+    options.onClose?.();
+  };
   try {
     const { kernel, ...rest } = options;
     return openKvm(open(path), {
       architectures: defaultArchitectures,
       ...rest,
       ...(kernel !== undefined && { kernel: typeof kernel === 'string' ? open(kernel) : kernel }),
-      onClose: close,
+      onClose,
     });
   } catch (error) {
     close();

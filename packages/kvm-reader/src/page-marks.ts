@@ -8,6 +8,10 @@ export class PageMarks {
 
   /** Adds `[first, first + count)`. */
   add(first: number, count: number): void {
+    if (count === 1) {
+      this.words[first >>> 5] |= 1 << (first & 31);
+      return;
+    }
     const end = first + count;
     for (let i = first; i < end;) {
       if ((i & 31) === 0 && end - i >= 32) {

@@ -45,7 +45,7 @@ export class SearchCursor<T> {
   next(): T | undefined {
     while (this.found.length === 0) {
       if (!this.stretch && !this.enter()) return undefined;
-      this.searchPiece(this.stretch as Stretch);
+      this.searchPiece(this.stretch!);
     }
     return this.found.shift();
   }
@@ -105,6 +105,8 @@ class DumpedStretches implements Stretches {
   /** PA of the last stretch. */
   pa = 0;
   private end: number;
+  /** The first stretch follows nothing, wherever it starts: what was searched before lies elsewhere. */
+  private begun = false;
 
   constructor(
     private readonly reader: MemoryReader,
@@ -120,7 +122,8 @@ class DumpedStretches implements Stretches {
     const pa = Math.max(next, this.end);
     if (next < 0 || pa >= this.to) return undefined;
     const end = Math.min(this.to, memory.dumpedEnd(pa));
-    const follows = pa === this.end;
+    const follows = this.begun && pa === this.end;
+    this.begun = true;
     this.pa = pa;
     this.end = end;
     return { pa, length: end - pa, follows };
@@ -174,7 +177,9 @@ function addressOf(reader: MemoryReader, kva: number | bigint): bigint {
 /** The end of a window: an address, or the end of the address space. */
 function endOf(reader: MemoryReader, to: number | bigint | undefined): bigint {
   const end = BigInt(reader.translator.endPage) * BigInt(KVA_PAGE);
-  return to === undefined || BigInt(to) === end || BigInt(to) > 0xffff_ffff_ffff_ffffn ? end : addressOf(reader, to);
+  return to === undefined || BigInt(to) === end || BigInt(to) > 0xffff_ffff_ffff_ffffn
+    ? end
+    : addressOf(reader, to);
 }
 
 /** The KVA so many bytes from the start of a page, which may be a fraction of one. */

@@ -24,8 +24,8 @@ export class Translator {
   /** The page behind the last one of this machine's address space. */
   readonly endPage: number;
 
-  private readonly tags = new Float64Array(TLB_ENTRIES).fill(-1);
-  private readonly offsets = new Float64Array(TLB_ENTRIES);
+  /** Page and offset by turns: one look at memory gives both. */
+  private readonly entries = new Float64Array(2 * TLB_ENTRIES).fill(-1);
   private readonly dmapPage: number = 0;
   private readonly dmapEndPage: number = 0;
   private readonly dmapPhys: number = 0;
@@ -45,7 +45,7 @@ export class Translator {
   /** Translates an address into {@link Translator.translation} and returns the outcome. */
   translate(page: number, offset: number): Outcome {
     const out = this.translation;
-    if (page >= this.dmapPage && page < this.dmapEndPage) {
+    if (this.inDirectMap(page)) {
       out.setEntry(0, 0, 0, 0);
       out.outcome = MAPPED;
       out.pa = this.dmapPhys + (page - this.dmapPage) * KVA_PAGE + offset;
@@ -66,15 +66,25 @@ export class Translator {
    * does not, for whatever reason. The hot path of every read.
    */
   pageOffset(page: number): number {
-    const slot = page & (TLB_ENTRIES - 1);
-    return this.tags[slot] === page ? this.offsets[slot] : this.findPage(page, slot);
+    const slot = (page & (TLB_ENTRIES - 1)) * 2;
+    return this.entries[slot] === page ? this.entries[slot + 1] : this.findPage(page, slot);
+  }
+
+  inDirectMap(page: number): boolean {
+    return page >= this.dmapPage && page < this.dmapEndPage;
+  }
+
+  /** Up to which page, at most `end`, the page tables are asked from a page outside the direct map on. */
+  tablesEnd(page: number, end: number): number {
+    return Math.min(end, page < this.dmapPage ? this.dmapPage : this.endPage);
   }
 
   /** The direct-map KVA of a physical address, where there is one. */
   directMapKva(pa: number): bigint | undefined {
     const bytes = pa - this.dmapPhys;
-    const page = this.dmapPage + Math.floor(bytes / KVA_PAGE);
-    return bytes >= 0 && page < this.dmapEndPage ? kvaOf(page, bytes % KVA_PAGE) : undefined;
+    const pages = Math.floor(bytes / KVA_PAGE);
+    const page = this.dmapPage + pages;
+    return bytes >= 0 && page < this.dmapEndPage ? kvaOf(page, bytes - pages * KVA_PAGE) : undefined;
   }
 
   private findPage(page: number, slot: number): number {
@@ -83,8 +93,8 @@ export class Translator {
     if (this.translate(page, 0) !== MAPPED || translation.pageSize < KVA_PAGE) return ABSENT;
     const offset = memory.locate(translation.pa);
     if (offset < 0 || memory.run(translation.pa, KVA_PAGE) < KVA_PAGE) return ABSENT;
-    this.tags[slot] = page;
-    this.offsets[slot] = offset;
+    this.entries[slot] = page;
+    this.entries[slot + 1] = offset;
     return offset;
   }
 }

@@ -1,12 +1,13 @@
 import { amd64 } from '@libkvm/arch-amd64';
 import type { KvmError, KvmErrorCode } from '@libkvm/minidump-core';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import type { Kvm } from '../src/kvm.js';
 import { openKvm } from '../src/open.js';
 import { checkAgreement } from './support/agree.js';
 import { caught } from './support/faults.js';
 import { LONG } from './support/long.js';
 import { openAmd64, sparseSource } from './support/open.js';
+import { SlowMinidump } from './support/slow-minidump.js';
 import { SMALL, smallDump } from './support/small-machine.js';
 
 /** Damage of every kind, one by one: right answers, or a KvmError with a code, a place and a reason. */
@@ -223,44 +224,67 @@ describe('a header', () => {
     expect(at(0xffffffffffffe000n, 1).resolve(0xfffffffffffff000n).physicalAddress).toBe(0x2000);
   });
 
-  it('with a direct map that ends before it begins has none, and says so', () => {
+  it('with a direct map that ends before it begins, or is wider than any memory, has none and says so', () => {
     for (const [dmapbase, dmapend] of [
       [SMALL.dmap.end, SMALL.dmap.base],
-      [0xffffffffffffffffn, 0n],
-      [1n, 0n],
+      [0xfffffffffffff000n, 0n],
+      [0x1000n, 0n],
+      [0n, 0xfffffffffffff000n],
     ] as const) {
       const bytes = withHeader({ dmapbase, dmapend });
+      expect(checkAgreement(bytes, [0x2000n, 0xfffffffffffff000n])).toBeUndefined();
       const kvm = open(bytes);
       expect(kvm.core.directMap).toBeUndefined();
       expect(kvm.core.warnings.join()).toMatch(/direct map/);
       caught(() => kvm.readU8(SMALL.dmap.base + 0x2000n), 'NOT_MAPPED');
       expect([...kvm.pages()].every(({ dmap }) => dmap === undefined)).toBe(true);
     }
-    const none = open(withHeader({ dmapbase: SMALL.dmap.base, dmapend: SMALL.dmap.base }));
-    expect(none.core.directMap).toBeUndefined();
-    expect(none.core.warnings).toEqual([]);
+    for (const at of [SMALL.dmap.base, 0n, 5n]) {
+      const none = open(withHeader({ dmapbase: at, dmapend: at }));
+      expect(none.core.directMap).toBeUndefined();
+      expect(none.core.warnings).toEqual([]);
+    }
   });
 
-  it('with a direct map over everything reads through it', () => {
-    const kvm = open(withHeader({ dmapbase: 0n, dmapend: 0xfffffffffffff000n }));
-    expect(kvm.resolve(0x2000n).physicalAddress).toBe(0x2000);
-    caught(() => kvm.resolve(SMALL.pages), 'NOT_DUMPED');
-    caught(() => kvm.resolve(0xffffffffffffffffn), 'NOT_MAPPED');
-    checkAgreement(withHeader({ dmapbase: 0n, dmapend: 0xfffffffffffff000n }));
-    checkAgreement(withHeader({ dmapbase: SMALL.kernbase + 0x2000n, dmapend: SMALL.kernbase + 0x9000n }));
-    checkAgreement(withHeader({ dmapbase: SMALL.big + 0x2000n, dmapend: SMALL.big + 0x9000n }));
-  });
-
-  // The format says PA = KVA - dmapbase; the reader counts in pages and is off by what is not aligned.
-  it.fails('with a direct map that is not aligned gives no wrong bytes', () => {
+  it('with a direct map over the tables reads through the direct map first', () => {
     for (const [dmapbase, dmapend] of [
-      [SMALL.dmap.base + 8n, SMALL.dmap.end],
-      [SMALL.dmap.base + 0x1800n, SMALL.dmap.end],
+      [0xfff0000000000000n, 0xfffffffffffff000n],
+      [SMALL.kernbase + 0x2000n, SMALL.kernbase + 0x9000n],
+      [SMALL.big + 0x2000n, SMALL.big + 0x9000n],
+      [SMALL.big - 0x2000n, SMALL.big + 0x9000n],
     ] as const) {
-      const kvm = open(withHeader({ dmapbase, dmapend }));
-      const { bytes, fault } = kvm.readPartial(dmapbase + 0x2000n, 8);
-      if (fault) expect(fault.code).toBe('NOT_MAPPED');
-      else expect(bytes).toEqual(open(smallDump(3).file.bytes()).readPhysical(0x2000, 8));
+      const bytes = withHeader({ dmapbase, dmapend });
+      expect(checkAgreement(bytes)).toBeUndefined();
+      const slow = new SlowMinidump(bytes);
+      const kvm = open(bytes);
+      // Reads that go into it and out of it, page by page.
+      for (const from of [
+        dmapbase - 0x3000n,
+        dmapbase + 0x1800n,
+        dmapend - 0x1800n,
+        SMALL.kernbase,
+        SMALL.big,
+      ]) {
+        const found = kvm.read(from, 0x20000, { pad: true });
+        for (let at = 0; at < found.length; at += 0x800) {
+          const { code, offset = 0 } = slow.resolve(from + BigInt(at));
+          const wanted = code === undefined ? bytes.subarray(offset, offset + 8) : new Uint8Array(8);
+          if (Buffer.compare(found.subarray(at, at + 8), wanted) !== 0)
+            expect.fail(`${from.toString(16)}+${at}`);
+        }
+      }
+    }
+  });
+
+  it('with a direct map that does not begin and end at a page is CORRUPT', () => {
+    for (const [dmapbase, dmapend, field] of [
+      [SMALL.dmap.base + 8n, SMALL.dmap.end, 'dmapbase'],
+      [SMALL.dmap.base + 0x1800n, SMALL.dmap.end, 'dmapbase'],
+      [SMALL.dmap.base, SMALL.dmap.end - 1n, 'dmapend'],
+    ] as const) {
+      const bytes = withHeader({ dmapbase, dmapend });
+      expect(checkAgreement(bytes)).toBe('CORRUPT');
+      expect(caught(() => open(bytes), 'CORRUPT').field).toBe(field);
     }
   });
 });
@@ -418,6 +442,21 @@ describe('page tables', () => {
     }
     expect(rows).toBe(100_000);
     expect(kvm.resolve(SMALL.kernbase + 0xfffffn * 0x200000n + 0x1000n).physicalAddress).toBe(0x2000);
+  });
+
+  it('that map what is not dumped cost no look at all the ranges, row by row', () => {
+    // Ranges of one page each with holes between them, and tables that map a hole over and over.
+    const ranges = 4096;
+    const bytes = rangesAndTables(ranges, 8);
+    const kvm = open(bytes);
+    const { ranges: pageRanges } = kvm.core.memory;
+    const asked = vi.spyOn(pageRanges, 'nextPage');
+    let rows = 0;
+    for (const { offset } of kvm.pages()) if (offset !== undefined || ++rows === 1000) break;
+    expect(rows).toBe(1000);
+    const padded = kvm.read(SMALL.kernbase, 500 * 4096, { pad: true });
+    expect(padded.every((byte) => byte === 0)).toBe(true);
+    expect(asked.mock.calls.length).toBeLessThan(20_000);
   });
 
   it('whose size is no multiple of an entry lose the rest', () => {
@@ -580,3 +619,25 @@ describe('arguments that make no sense', () => {
     expect(moved.readU64(0xffffffff80001000n)).toBe(kvm.readU64(SMALL.pages));
   });
 });
+
+/** A version 3 core of many physical ranges, one dumped page, and 2 MB pieces of KVA that all map one absent page. */
+function rangesAndTables(ranges: number, tables: number): Bytes {
+  const [avail, bitmap] = [(ranges + 1) * 16, Math.ceil(ranges / 8)].map(
+    (size) => Math.ceil(size / 4096) * 4096,
+  );
+  const at = { avail: 4096, bitmap: 4096 + avail, table: 4096 + avail + bitmap, page: 8192 + avail + bitmap };
+  const bytes = new Uint8Array(at.page + 4096);
+  bytes.set(smallDump(3).file.bytes().subarray(0, 4096));
+  const view = new DataView(bytes.buffer);
+  const sizes = { msgbufsize: 0, bitmapsize: bitmap, pmapsize: 4096, dumpavailsize: avail };
+  for (const [name, size] of Object.entries(sizes))
+    view.setUint32(FIELDS[name as keyof typeof sizes], size, true);
+  for (let i = 0; i < ranges; i++) {
+    view.setBigUint64(at.avail + i * 16, BigInt(0x1000 + i * 0x2000), true);
+    view.setBigUint64(at.avail + i * 16 + 8, BigInt(0x2000 + i * 0x2000), true);
+  }
+  bytes[at.bitmap] = 1;
+  for (let i = 0; i < tables; i++) view.setBigUint64(at.table + i * 8, 0x1063n, true);
+  for (let i = 0; i < 512; i++) view.setBigUint64(at.page + i * 8, 0x3063n, true);
+  return bytes;
+}

@@ -83,7 +83,7 @@ for (const { name, architecture } of IMAGES) {
 
     it('is walked as its machine did', () => {
       expect(rows.length).toBeGreaterThan(1000);
-      for (const row of rows) expect([row.va, paOf(direct, row.va)]).toEqual([row.va, wanted(row)]);
+      expect(differences(direct, rows)).toEqual([]);
     });
 
     it('reads the bytes that the emulator read', () => {
@@ -107,7 +107,7 @@ for (const { name, architecture } of IMAGES) {
       });
 
       it('translates as the image does', () => {
-        for (const row of rows) expect([row.va, paOf(dump, row.va)]).toEqual([row.va, wanted(row)]);
+        expect(differences(dump, rows)).toEqual([]);
       });
 
       it('says the same of every mapping', () => {
@@ -153,6 +153,14 @@ for (const { name, architecture } of IMAGES) {
   });
 }
 
+/** Rows for which a core gives another PA than the oracle: `va: ours, theirs`. */
+function differences(kvm: Kvm, rows: readonly Row[]): string[] {
+  const texts = rows.map((row) => [row.va, paOf(kvm, row.va), wanted(row)] as const);
+  return texts
+    .filter(([, ours, theirs]) => ours !== theirs)
+    .map(([va, ours, theirs]) => `${va}: ${ours}, ${theirs}`);
+}
+
 /** The first difference between the mappings of two cores, or an empty string. */
 function sameMappings(a: Kvm, b: Kvm): string {
   const rowsOf = (kvm: Kvm): Generator<string> => mappingRows(kvm);
@@ -177,9 +185,8 @@ function paOf(kvm: Kvm, va: string): string | null {
   } catch (error) {
     if (!isKvmError(error)) throw error;
     if (error.physicalAddress !== undefined) return toHex(error.physicalAddress);
-    // What lies above 32 bits on a 32-bit machine, or in the hole of a 64-bit one, is not mapped either.
-    expect(['NOT_MAPPED', 'NOT_CANONICAL', 'NOT_DUMPED']).toContain(error.code);
-    return null;
+    // An address that the machine does not have is not mapped either; a table outside of RAM maps nothing.
+    return ['NOT_MAPPED', 'NOT_CANONICAL', 'NOT_DUMPED'].includes(error.code) ? null : error.code;
   }
 }
 

@@ -31,7 +31,7 @@ describe('the page walk', () => {
       const slow = new SlowMinidump(bytes);
       const at = (kva: bigint): ModelByte => {
         const { pa, ...answer } = slow.resolve(kva);
-        return { ...answer, ...(pa !== undefined && { pa: Number(pa) }) } as ModelByte;
+        return { ...answer, ...(pa !== undefined && { pa: Number(pa) }) };
       };
       const kvm = openAmd64(bytes);
       checkRows([...kvm.pages()], model, at, bytes.length);

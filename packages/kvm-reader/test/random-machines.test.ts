@@ -140,26 +140,20 @@ describe('over random machines', () => {
 
   overMachines('integers are little-endian at any alignment', 100, places, (c, place) => {
     const kva = kvaOf(c, place);
-    const { readU8, readU16, readU32, readU64, readPointer } = c.kvm;
-    for (const [length, read] of [
-      [1, readU8],
-      [2, readU16],
-      [4, readU32],
-      [8, readU64],
-      [8, readPointer],
-    ] as const) {
+    const reads: readonly (readonly [number, () => number | bigint])[] = [
+      [1, () => c.kvm.readU8(kva)],
+      [2, () => c.kvm.readU16(kva)],
+      [4, () => c.kvm.readU32(kva)],
+      [8, () => c.kvm.readU64(kva)],
+      [8, () => c.kvm.readPointer(kva)],
+    ];
+    for (const [length, read] of reads) {
       const { bytes, code } = c.model.read(kva, length);
       if (code === undefined) {
         const value = bytes.reduceRight((sum, byte) => sum * 256n + BigInt(byte), 0n);
-        expect(BigInt(read.call(c.kvm, kva))).toBe(value);
+        expect(BigInt(read())).toBe(value);
       } else {
-        checkFault(
-          c,
-          kva,
-          length,
-          bytes.length,
-          caught(() => read.call(c.kvm, kva), code),
-        );
+        checkFault(c, kva, length, bytes.length, caught(read, code));
       }
     }
   });

@@ -1,4 +1,4 @@
-import { amd64Minidump } from '@libkvm/fixtures';
+import { Amd64Machine, amd64Minidump, pagesOf } from '@libkvm/fixtures';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { BULK, bulkMachine } from './support/bulk-machine.js';
@@ -65,6 +65,27 @@ describe('search', () => {
     fc.assert(property, runs(25));
   });
 
+  it('finds nothing that begins at the end of the tables and ends at the start of the direct map', () => {
+    const dmap = { base: 0xfffff80000000000n, end: 0xfffffc0000000000n };
+    const kernbase = 0xfffffe0000000000n;
+    const machine = new Amd64Machine({
+      ram: [{ start: 0, end: 0x20000 }],
+      patternSeed: 5,
+      ...{ kernbase, kvaEnd: kernbase + 0x200000n, dmap },
+      mappings: [
+        { kva: kernbase, pa: 0x3000, pageSize: 0x1000, pages: 1, writable: true, executable: false },
+      ],
+      tablePool: pagesOf(0x10000, 0x20000),
+      extraPages: [0],
+    });
+    const kvm = openAmd64(amd64Minidump(machine).file.bytes());
+    const [tail, head] = [machine.ram.readBytes(0x3ffc, 4), machine.ram.readBytes(0, 4)];
+    expect([...kvm.search(tail)]).toContain(kernbase + 0xffcn);
+    expect([...kvm.search(head)]).toContain(dmap.base);
+    expect([...kvm.search(Uint8Array.from([...tail, ...head]))]).toEqual([]);
+    expect([...kvm.searchPhysical(Uint8Array.from([...tail, ...head]))]).toEqual([]);
+  });
+
   describe('over megabytes', () => {
     const machine = bulkMachine(2);
     // One byte over and over at the edge of two pieces: matches that overlap, and the longest needle.
@@ -78,23 +99,17 @@ describe('search', () => {
     const virtual = virtualStretches(model);
 
     it('finds matches over the edges of pieces', () => {
-      const [long] = physical.filter(({ bytes }) => bytes.length > 3 * PIECE);
-      const cases = [1, 2, 7, 4096, PIECE].flatMap((length) =>
-        [1, Math.ceil(length / 2), length].map((before) => [length, before] as const),
-      );
-      for (const [length, before] of cases) {
-        for (const edge of [PIECE, 2 * PIECE]) {
-          const at = edge - before;
-          const needle = long.bytes.slice(at, at + length);
-          const wanted = physical.flatMap((stretch) => matches(stretch, needle)).map(Number);
-          expect(wanted.includes(Number(long.start) + at)).toBe(true);
+      const [{ start, bytes: long }] = physical.filter(({ bytes }) => bytes.length > 3 * PIECE);
+      const [from, to] = [BULK.dmap.base + start, BULK.dmap.base + start + BigInt(3 * PIECE)];
+      for (const length of [1, 2, 7, 4096, PIECE]) {
+        for (const before of new Set([1, Math.ceil(length / 2), length])) {
+          const at = 2 * PIECE - before;
+          const needle = long.slice(at, at + length);
+          const wanted = matches({ start: from, bytes: long.subarray(0, 3 * PIECE) }, needle);
+          expect(wanted.includes(from + BigInt(at))).toBe(true);
           for (const kvm of kvms) {
-            const found: number[] = [];
-            for (const pa of kvm.searchPhysical(needle)) {
-              found.push(pa);
-              if (found.length === 20) break;
-            }
-            expect(found).toEqual(wanted.slice(0, 20));
+            expect([...kvm.search(needle, { from, to })]).toEqual(wanted);
+            if (length > 2) expect([...kvm.searchPhysical(needle)]).toContain(Number(start) + at);
           }
         }
       }

@@ -2,46 +2,61 @@ import { clampLength, MemorySource, type ByteSource } from './byte-source.js';
 import { KvmError } from './errors.js';
 
 const BLOCK = 4096;
-const WAYS = 4;
 /** Blocks read at once when misses follow each other in the file: 64 KB, aligned. */
 const READ_AHEAD = 16;
+/** Blocks of the smallest cache: 256 KB. */
+const MIN_SLOTS = 64;
+/** Blocks that a cache starts with: 1 MB. Most uses of a core need no more, and opening one stays cheap. */
+const FIRST_SLOTS = 256;
+
+const KEEP_ONE_OF = 8;
+const PASSING_SHARE = 64;
 
 /** Bytes of file that a cache holds unless told otherwise: 32 MB. */
 export const DEFAULT_CACHE_BYTES = 32 * 1024 * 1024;
 
 /**
- * A bounded cache of 4 KB blocks over a source: 4-way set associative, in one flat buffer, nothing allocated per access.
- * Sequential misses read ahead. A source in memory is used in place, without a copy.
+ * A bounded cache of 4 KB blocks over a source, in one flat buffer, nothing allocated per access: blocks go to slots in
+ * the order in which they are read, the oldest ones give way. Sequential misses read ahead. A source in memory is used
+ * in place, without a copy.
  *
  * Usage on the hot path: `const at = cache.position(offset)` brings the block of that byte into {@link BlockCache.bytes}
- * and says where; the bytes up to the next multiple of 4096 follow it. The position holds until the next call.
+ * and says where; the bytes up to the next multiple of 4096 follow it. The position holds until the next call, and so
+ * does the array: look at `bytes` and `view` after the call.
  *
  * The source may throw in the middle of any call (a source that is fetched asynchronously does, to ask for blocks): a
  * block is forgotten before its place is overwritten and entered only when its bytes are there.
  */
 export class BlockCache implements ByteSource {
   readonly size: number;
-  /** The cached bytes; index it with {@link BlockCache.position}. */
-  readonly bytes: Uint8Array;
-  /** The same memory, for words. */
-  readonly view: DataView;
   /** Low and high half of the word that {@link BlockCache.load64} read. */
   low = 0;
   high = 0;
 
   private readonly direct: boolean;
-  private readonly sets: number;
-  private readonly tags: Float64Array;
-  private readonly victims: Uint8Array;
+  private readonly maxSlots: number;
+  private buffer: Uint8Array;
+  private words: DataView;
+  /** The block in each slot, or -1. */
+  private blocks = new Float64Array(0);
+  /**
+   * Where a block may be, by its low bits: a guess that `blocks` confirms. One comparison finds it, where looking
+   * through the ways of a set mispredicts a branch; with four entries a slot, few blocks push each other out of it.
+   */
+  private index = new Int32Array(1);
+  private indexMask = 0;
+  private readonly passing: number;
+  private nextPassing = 0;
+  private nextKept = 0;
+  private full = false;
+  private fills = 0;
+  private lastMiss = -2;
   private readonly small = new Uint8Array(8);
   private readonly smallView = new DataView(this.small.buffer);
-  private lastBlock = -1;
-  private lastAt = 0;
-  private lastMiss = -2;
 
   /**
    * @param source what to read
-   * @param cacheBytes upper bound of the memory held, rounded down to a power of two of at least 256 KB
+   * @param cacheBytes upper bound of the memory held, at least 256 KB; it is taken when it is needed
    */
   constructor(
     readonly source: ByteSource,
@@ -54,28 +69,30 @@ export class BlockCache implements ByteSource {
     }
     this.size = source.size;
     this.direct = source instanceof MemorySource;
-    this.sets = this.direct ? 0 : setsFor(cacheBytes, source.size);
-    this.tags = new Float64Array(this.sets * WAYS).fill(-1);
-    this.victims = new Uint8Array(this.sets);
-    this.bytes = source instanceof MemorySource ? source.bytes : new Uint8Array(this.sets * WAYS * BLOCK);
-    this.view = new DataView(this.bytes.buffer, this.bytes.byteOffset, this.bytes.byteLength);
+    this.buffer = source instanceof MemorySource ? source.bytes : new Uint8Array(0);
+    this.words = viewOf(this.buffer);
+    this.maxSlots = slotsFor(cacheBytes, source.size);
+    this.passing = Math.floor(this.maxSlots / PASSING_SHARE / READ_AHEAD) * READ_AHEAD;
+    if (!this.direct) this.resize(Math.min(FIRST_SLOTS, this.maxSlots));
+  }
+
+  /** The cached bytes; index them with {@link BlockCache.position}. */
+  get bytes(): Uint8Array {
+    return this.buffer;
+  }
+
+  /** The same memory, for words. */
+  get view(): DataView {
+    return this.words;
   }
 
   /** Index in {@link BlockCache.bytes} of the byte at file offset `offset`, which must lie in `[0, size)`. */
   position(offset: number): number {
     if (this.direct) return offset;
     const block = Math.floor(offset / BLOCK);
-    const inBlock = offset - block * BLOCK;
-    if (block === this.lastBlock) return this.lastAt + inBlock;
-    const set = block & (this.sets - 1);
-    const tags = this.tags;
-    const base = set * WAYS;
-    let way = 0;
-    while (way < WAYS && tags[base + way] !== block) way++;
-    if (way === WAYS) way = this.fill(block, set);
-    this.lastBlock = block;
-    this.lastAt = (way * this.sets + set) * BLOCK;
-    return this.lastAt + inBlock;
+    let slot = this.index[block & this.indexMask];
+    if (this.blocks[slot] !== block) slot = this.fill(block);
+    return slot * BLOCK + (offset - block * BLOCK);
   }
 
   /** Bytes that lie behind {@link BlockCache.position} of `offset` without another call: at most to the block's end. */
@@ -89,7 +106,7 @@ export class BlockCache implements ByteSource {
     while (done < wanted) {
       const from = this.position(offset + done);
       const count = Math.min(wanted - done, this.available(offset + done));
-      copyBytes(this.bytes, from, target, at + done, count);
+      copyBytes(this.buffer, from, target, at + done, count);
       done += count;
     }
     return done;
@@ -104,7 +121,8 @@ export class BlockCache implements ByteSource {
   load32(offset: number, little: boolean): number {
     if (offset < 0 || offset + 4 > this.size) return -1;
     if (this.direct || (offset & (BLOCK - 1)) <= BLOCK - 4) {
-      return this.view.getUint32(this.position(offset), little);
+      const at = this.position(offset);
+      return this.words.getUint32(at, little);
     }
     this.readSync(offset, this.small, 0, 4);
     return this.smallView.getUint32(0, little);
@@ -113,35 +131,73 @@ export class BlockCache implements ByteSource {
   /** Loads the 64-bit word at `offset` into {@link BlockCache.low} and `high`; false where the source ends before it. */
   load64(offset: number, little: boolean): boolean {
     if (offset < 0 || offset + 8 > this.size) return false;
-    let view = this.view;
     let at = 0;
-    if (this.direct || (offset & (BLOCK - 1)) <= BLOCK - 8) at = this.position(offset);
-    else {
+    let view = this.smallView;
+    if (this.direct || (offset & (BLOCK - 1)) <= BLOCK - 8) {
+      at = this.position(offset);
+      view = this.words;
+    } else {
       this.readSync(offset, this.small, 0, 8);
-      view = this.smallView;
     }
     this.low = view.getUint32(little ? at : at + 4, little);
     this.high = view.getUint32(little ? at + 4 : at, little);
     return true;
   }
 
-  /** Reads a block, or an aligned group of blocks when the misses are sequential; returns its way. */
-  private fill(block: number, set: number): number {
-    const sequential = block === this.lastMiss + 1;
-    const count = sequential ? READ_AHEAD - (block % READ_AHEAD) : 1;
-    const way = this.victims[set];
-    const slot = way * this.sets + set;
-    for (let i = 0; i < count; i++) this.tags[(set + i) * WAYS + way] = -1;
-    this.lastBlock = -1;
+  /** Reads a block, and those behind it in its aligned group when the misses are sequential; returns its slot. */
+  private fill(block: number): number {
+    const end = block === this.lastMiss + 1 ? block + READ_AHEAD - (block % READ_AHEAD) : block + 1;
+    let count = 1;
+    while (block + count < end && !this.holds(block + count)) count++;
+    const passing = this.full && this.fills % KEEP_ONE_OF !== 0;
+    const slot = passing ? this.passingSlots(count) : this.keptSlots(count);
+    for (let i = 0; i < count; i++) this.blocks[slot + i] = -1;
     const wanted = clampLength(this.size, block * BLOCK, count * BLOCK);
-    checkRead(block * BLOCK, wanted, this.source.readSync(block * BLOCK, this.bytes, slot * BLOCK, wanted));
+    checkRead(block * BLOCK, wanted, this.source.readSync(block * BLOCK, this.buffer, slot * BLOCK, wanted));
     const filled = Math.ceil(wanted / BLOCK);
     for (let i = 0; i < filled; i++) {
-      this.tags[(set + i) * WAYS + way] = block + i;
-      this.victims[set + i] = (way + 1) % WAYS;
+      this.blocks[slot + i] = block + i;
+      this.index[(block + i) & this.indexMask] = slot + i;
     }
+    if (passing) this.nextPassing = slot + filled;
+    else this.nextKept = slot + filled;
+    this.fills++;
     this.lastMiss = block + filled - 1;
-    return way;
+    return slot;
+  }
+
+  private holds(block: number): boolean {
+    return this.blocks[this.index[block & this.indexMask]] === block;
+  }
+
+  /** The first of `count` slots in a row for blocks that pass through. */
+  private passingSlots(count: number): number {
+    return this.nextPassing + count <= this.passing ? this.nextPassing : 0;
+  }
+
+  /** The first of `count` slots in a row for blocks that stay: new ones, or the oldest. */
+  private keptSlots(count: number): number {
+    if (this.nextKept + count <= this.blocks.length) return this.nextKept;
+    if (this.blocks.length < this.maxSlots) {
+      this.resize(this.maxSlots);
+      return this.nextKept;
+    }
+    this.full = this.passing > 0;
+    return this.passing;
+  }
+
+  private resize(slots: number): void {
+    const buffer = new Uint8Array(slots * BLOCK);
+    const blocks = new Float64Array(slots).fill(-1);
+    const index = new Int32Array(2 ** Math.ceil(Math.log2(slots * 4)));
+    buffer.set(this.buffer);
+    blocks.set(this.blocks);
+    this.blocks.forEach((block, slot) => (index[block & (index.length - 1)] = slot));
+    this.buffer = buffer;
+    this.words = viewOf(buffer);
+    this.blocks = blocks;
+    this.index = index;
+    this.indexMask = index.length - 1;
   }
 }
 
@@ -151,6 +207,16 @@ export function copyBytes(from: Uint8Array, start: number, to: Uint8Array, at: n
   else to.set(from.subarray(start, start + length), at);
 }
 
+function viewOf(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+/** Slots that hold the whole source, or as many as fit in so many bytes; a multiple of the read-ahead. */
+function slotsFor(bytes: number, size: number): number {
+  const groups = Math.min(Math.ceil(size / BLOCK / READ_AHEAD), Math.floor(bytes / BLOCK / READ_AHEAD));
+  return Math.max(MIN_SLOTS, groups * READ_AHEAD);
+}
+
 function checkRead(offset: number, wanted: number, got: number): void {
   if (got >= wanted) return;
   throw new KvmError('IO', `the source gave ${got} of ${wanted} bytes at offset ${offset}`, {
@@ -158,11 +224,4 @@ function checkRead(offset: number, wanted: number, got: number): void {
     length: wanted,
     hint: 'the file changed while it was read; open it again',
   });
-}
-
-/** Sets (a power of two, a multiple of the read-ahead) that hold the whole source, or whose blocks fit in so many bytes. */
-function setsFor(bytes: number, size: number): number {
-  let sets = READ_AHEAD;
-  while (sets * WAYS * BLOCK < size && sets * 2 * WAYS * BLOCK <= bytes) sets *= 2;
-  return sets;
 }

@@ -39,3 +39,4 @@ export * from './portable-header.js';
 export { portableFormat } from './portable-open.js';
 export type { PortableOptions, TableReport } from './portable-plan.js';
 export { verifyCore, type Problem, type VerifyReport } from './verify.js';
+export { checkedDirectMap } from './direct-map.js';

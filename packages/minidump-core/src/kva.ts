@@ -25,7 +25,7 @@ export class KvaParts {
    */
   set(kva: number | bigint): void {
     if (typeof kva === 'bigint') {
-      if (kva < 0n || kva > MAX_KVA) throw notAnAddress(kva);
+      if (BigInt.asUintN(64, kva) !== kva) throw notAnAddress(kva);
       scratch[0] = kva;
     } else {
       if (!Number.isSafeInteger(kva) || kva < 0) throw notAnAddress(kva);

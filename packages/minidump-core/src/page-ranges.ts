@@ -18,6 +18,8 @@ export class PageRanges {
   private readonly firstPage: Float64Array;
   private readonly endPage: Float64Array;
   private readonly firstBit: Float64Array;
+  /** The range found last. Most machines have one that holds almost all memory. */
+  private last = 0;
 
   /**
    * @param ranges in bytes, ascending; ends may lie inside a page, which then counts whole
@@ -81,7 +83,8 @@ export class PageRanges {
 
   /** Index of the first range that ends above `pfn`. */
   private rangeEndingAfter(pfn: number): number {
-    const ends = this.endPage;
+    const { endPage: ends, last } = this;
+    if (pfn < ends[last] && (last === 0 || pfn >= ends[last - 1])) return last;
     let low = 0;
     let high = ends.length;
     while (low < high) {
@@ -89,6 +92,7 @@ export class PageRanges {
       if (ends[middle] > pfn) high = middle;
       else low = middle + 1;
     }
+    this.last = Math.min(low, ends.length - 1);
     return low;
   }
 

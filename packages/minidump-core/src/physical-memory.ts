@@ -46,10 +46,16 @@ export interface PhysicalMemory {
   run(pa: number, limit: number): number;
   /** From a byte that is not located on: how many bytes, at most `limit`, are not located for the same reason. */
   hole(pa: number, limit: number): number;
-  /** Start of the first page at or above `pa` that the core says it holds (present or cut off), or -1. */
-  nextDumped(pa: number): number;
-  /** From a page that the core says it holds on: the end (PA) of the run of such pages in physical memory. */
-  dumpedEnd(pa: number): number;
+  /**
+   * Start of the first page at or above `pa` that the core says it holds (present or cut off), or -1. From `limit` on
+   * the answer does not matter: it may be -1 there.
+   */
+  nextDumped(pa: number, limit?: number): number;
+  /**
+   * From a page that the core says it holds on: the end (PA) of the run of such pages in physical memory. From `limit` on
+   * the answer does not matter: it may be any above it there.
+   */
+  dumpedEnd(pa: number, limit?: number): number;
   /**
    * The place of a page among all those that the core says it holds, in ascending PA: 0 to `pages.dumped` - 1; -1 for a
    * page it does not hold.

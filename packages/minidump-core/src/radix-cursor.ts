@@ -108,7 +108,8 @@ export class RadixCursor implements MappingCursor {
     const { low, high, level } = table;
     out.setEntry(level, low, high, this.space.format.entryBytes * 8);
     const span = table.span;
-    const [page, offset] = [table.pageOfIndex(), table.offsetOfIndex()];
+    const page = table.pageOfIndex();
+    const offset = table.offsetOfIndex();
     if (entry.kind !== ENTRY_LEAF) {
       out.miss(UNSUPPORTED_ENTRY, span);
       table.index++;
@@ -151,7 +152,8 @@ export class RadixCursor implements MappingCursor {
 
   private missingPart(table: RadixTable, out: Mapping): boolean {
     const outcome: Outcome = table.missing === TABLE_TRUNCATED ? TABLE_TRUNCATED : TABLE_ABSENT;
-    const [page, offset] = [table.pageOfIndex(), table.offsetOfIndex()];
+    const page = table.pageOfIndex();
+    const offset = table.offsetOfIndex();
     out.setEntry(table.level, 0, 0, 0);
     out.miss(outcome, table.missingEntries * table.span, table.entryAddress());
     table.index += table.missingEntries;
@@ -159,7 +161,8 @@ export class RadixCursor implements MappingCursor {
   }
 
   private giveUp(table: RadixTable, out: Mapping): boolean {
-    const [page, offset] = [table.pageOfIndex(), table.offsetOfIndex()];
+    const page = table.pageOfIndex();
+    const offset = table.offsetOfIndex();
     out.setEntry(table.level, table.low, table.high, this.space.format.entryBytes * 8);
     out.miss(TABLE_LOOP, table.span);
     this.depth = -1;

@@ -15,6 +15,8 @@ import {
   type Outcome,
   type Translation,
 } from './address-space.js';
+import type { BlockCache } from './block-cache.js';
+import { LeafTables } from './leaf-tables.js';
 import { PhysicalWords, TRUNCATED, type PhysicalMemory } from './physical-memory.js';
 import { RadixCursor } from './radix-cursor.js';
 import {
@@ -30,6 +32,8 @@ import type { ByteOrder } from './struct.js';
 /** Rights that tables can take away from what lies below them. */
 export const TABLE_RIGHTS = READ | WRITE | EXECUTE | USER;
 
+/** The page behind the last one of any machine. */
+const TOP_PAGE = 2 ** 52;
 /** No hole is reported longer than this, so that lengths stay exact. */
 const MAX_HOLE = 2 ** 52;
 
@@ -39,6 +43,9 @@ export interface AddressHole {
   readonly toPage: number;
 }
 
+/** 2 ** shift, which as an expression is a call of a general power function. */
+const SPANS = Float64Array.from({ length: 64 }, (_, shift) => 2 ** shift);
+
 const NO_HOLE: AddressHole = { fromPage: 2 ** 52, toPage: 2 ** 52 };
 
 /**
@@ -46,8 +53,10 @@ const NO_HOLE: AddressHole = { fromPage: 2 ** 52, toPage: 2 ** 52 };
  * table section of a minidump. The depth is bounded by the format, so tables that point at themselves are harmless.
  */
 export class RadixSpace implements AddressSpace {
+  private readonly little: boolean;
   private readonly words: PhysicalWords;
   private readonly entry = new TableEntry();
+  private readonly leafTables: LeafTables[];
 
   /**
    * @param regions ascending, not overlapping
@@ -62,7 +71,9 @@ export class RadixSpace implements AddressSpace {
     readonly outside: Outcome = UNMAPPED,
     readonly hole: AddressHole = NO_HOLE,
   ) {
-    this.words = new PhysicalWords(memory, order === 'little');
+    this.little = order === 'little';
+    this.words = new PhysicalWords(memory, this.little);
+    this.leafTables = regions.map(() => new LeafTables(memory, format.entryBytes));
   }
 
   get pteFormat(): string {
@@ -70,29 +81,53 @@ export class RadixSpace implements AddressSpace {
   }
 
   translate(page: number, offset: number, out: Translation): Outcome {
-    for (const region of this.regions) {
+    for (let i = 0; i < this.regions.length; i++) {
+      const region = this.regions[i];
       if (page < region.fromPage) return this.missOutside(page, offset, region.fromPage, out);
       if (page < region.toPage) {
-        const outcome = this.walk(region, page, offset, out);
+        const outcome = this.translateIn(region, this.leafTables[i], page, offset, out);
         // An entry may reach past the region: LPAE regions can end inside a gigabyte of their table.
         const room = (region.toPage - page) * KVA_PAGE - offset;
         if (out.length > room) out.length = room;
         return outcome;
       }
     }
-    return this.missOutside(page, offset, 2 ** 52, out);
+    return this.missOutside(page, offset, TOP_PAGE, out);
   }
 
   mappings(fromPage: number, toPage: number): MappingCursor {
     return new RadixCursor(this, fromPage, toPage);
   }
 
-  private walk(region: RadixRegion, page: number, offset: number, out: Translation): Outcome {
+  /** Looks in the last-level table at once where it is known; walks to it otherwise. */
+  private translateIn(
+    region: RadixRegion,
+    tables: LeafTables,
+    page: number,
+    offset: number,
+    out: Translation,
+  ): Outcome {
+    const known = tables.find(page);
+    if (known < 0) return this.walk(region, tables, page, offset, out);
+    const { entry, words, format } = this;
+    const at = tables.offsetOf(known) + (page & tables.mask) * format.entryBytes;
+    if (!this.loadWord(this.memory.cache, at)) return this.walk(region, tables, page, offset, out);
+    format.decode(1, words.low, words.high, entry, 12);
+    return this.finish(1, 12, tables.rightsOf(known), page, offset, out);
+  }
+
+  private walk(
+    region: RadixRegion,
+    tables: LeafTables,
+    page: number,
+    offset: number,
+    out: Translation,
+  ): Outcome {
     const { entry, format, words } = this;
     let level = region.level;
     let shift = region.shift;
     let rights = TABLE_RIGHTS;
-    const index = Math.floor((page - region.basePage) / 2 ** (shift - 12));
+    const index = Math.floor((page - region.basePage) / SPANS[shift - 12]);
     if (index >= region.entries) return this.missOutside(page, offset, region.toPage, out);
     let loaded = this.loadRoot(region, index);
     for (;;) {
@@ -102,6 +137,7 @@ export class RadixSpace implements AddressSpace {
       rights &= entry.flags;
       shift = entry.shift;
       level--;
+      if (level === 1 && shift === 12) tables.add(region, page, entry, rights);
       loaded = this.loadEntry(entry.pa + indexIn(entry, page, offset) * format.entryBytes);
     }
   }
@@ -118,9 +154,9 @@ export class RadixSpace implements AddressSpace {
     out.setEntry(level, words.low, words.high, this.format.entryBytes * 8);
     if (entry.kind !== ENTRY_LEAF) {
       const outcome = entry.kind === ENTRY_INVALID ? UNMAPPED : UNSUPPORTED_ENTRY;
-      return out.miss(outcome, restOf(2 ** shift, page, offset));
+      return out.miss(outcome, restOf(SPANS[shift], page, offset));
     }
-    const span = Math.min(entry.size, 2 ** shift);
+    const span = Math.min(entry.size, SPANS[shift]);
     out.outcome = MAPPED;
     out.pa = entry.pa + offsetIn(entry.size, page, offset);
     out.length = restOf(span, page, offset);
@@ -135,19 +171,23 @@ export class RadixSpace implements AddressSpace {
     const at = region.root + index * entryBytes;
     if (region.section === undefined) return this.loadEntry(at);
     this.entry.pa = at;
-    const { section, words } = { section: region.section, words: this.words };
-    const little = this.order === 'little';
-    if (entryBytes === 8) {
-      if (!section.load64(at, little)) return TRUNCATED;
-      words.low = section.low;
-      words.high = section.high;
-      return at;
+    return this.loadWord(region.section, at) ? at : TRUNCATED;
+  }
+
+  /** Loads an entry from a file offset; false where the file ends before it. */
+  private loadWord(cache: BlockCache, at: number): boolean {
+    const { words, little } = this;
+    if (this.format.entryBytes === 8) {
+      if (!cache.load64(at, little)) return false;
+      words.low = cache.low;
+      words.high = cache.high;
+      return true;
     }
-    const word = section.load32(at, little);
-    if (word < 0) return TRUNCATED;
+    const word = cache.load32(at, little);
+    if (word < 0) return false;
     words.low = word;
     words.high = 0;
-    return at;
+    return true;
   }
 
   private loadEntry(pa: number): number {
@@ -166,7 +206,7 @@ export class RadixSpace implements AddressSpace {
   ): Outcome {
     out.setEntry(level, 0, 0, 0);
     const outcome = status === TRUNCATED ? TABLE_TRUNCATED : TABLE_ABSENT;
-    return out.miss(outcome, restOf(2 ** shift, page, offset), pa);
+    return out.miss(outcome, restOf(SPANS[shift], page, offset), pa);
   }
 
   private missOutside(page: number, offset: number, nextPage: number, out: Translation): Outcome {
@@ -182,7 +222,7 @@ export class RadixSpace implements AddressSpace {
 /** Index of the entry for an address in the table that `entry` names. */
 function indexIn(entry: TableEntry, page: number, offset: number): number {
   const { shift, entries } = entry;
-  if (shift >= 12) return Math.floor(page / 2 ** (shift - 12)) & (entries - 1);
+  if (shift >= 12) return Math.floor(page / SPANS[shift - 12]) & (entries - 1);
   return ((page << (12 - shift)) | (offset >>> shift)) & (entries - 1);
 }
 

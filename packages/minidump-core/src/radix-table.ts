@@ -4,7 +4,7 @@ import { PhysicalWords, TRUNCATED } from './physical-memory.js';
 import type { RadixRegion } from './radix-format.js';
 import type { RadixSpace } from './radix-space.js';
 
-/** A table in memory is read by pages, the table section of a file in larger pieces. */
+/** A table in memory is read by pages, the table section of a file in larger pieces; less where less is asked for. */
 const MEMORY_CHUNK = 4096;
 const SECTION_CHUNK = 65536;
 const HOST_LITTLE = new Uint8Array(new Uint32Array([1]).buffer)[0] === 1;
@@ -41,7 +41,8 @@ export class RadixTable {
   /** Entries `[chunkStart, chunkEnd)` are in {@link words}. */
   private chunkStart = 0;
   private chunkEnd = 0;
-  private words = new Uint32Array(MEMORY_CHUNK / 4);
+  private words = new Uint32Array(0);
+  private wordBytes = new Uint8Array(this.words.buffer);
   private torn: PhysicalWords | undefined;
   private readonly perEntry: 1 | 2;
   private readonly swap: boolean;
@@ -153,8 +154,8 @@ export class RadixTable {
     if (offset < 0) return this.setMissing(offset, Math.ceil(memory.hole(pa, bytes) / format.entryBytes));
     const there = Math.floor(memory.run(pa, bytes) / format.entryBytes);
     if (there === 0) return this.loadTorn(pa, bytes);
-    const target = new Uint8Array(this.words.buffer, 0, there * format.entryBytes);
-    memory.cache.readSync(offset, target, 0, target.length);
+    this.makeRoom(there * format.entryBytes);
+    memory.cache.readSync(offset, this.wordBytes, 0, there * format.entryBytes);
     return this.setChunk(there);
   }
 
@@ -169,6 +170,7 @@ export class RadixTable {
       const more = behind ? memory.hole(pa + entryBytes, bytes - entryBytes) : 0;
       return this.setMissing(status, 1 + Math.ceil(more / entryBytes));
     }
+    this.makeRoom(8);
     this.words[this.lowWord] = torn.low;
     if (this.perEntry === 2) this.words[1 - this.lowWord] = torn.high;
     this.chunkStart = this.index;
@@ -178,12 +180,19 @@ export class RadixTable {
 
   private loadFromSection(section: BlockCache): boolean {
     const { entryBytes } = this.space.format;
-    if (this.words.byteLength < SECTION_CHUNK) this.words = new Uint32Array(SECTION_CHUNK / 4);
     const count = Math.min(SECTION_CHUNK / entryBytes, this.endIndex - this.index);
-    const target = new Uint8Array(this.words.buffer, 0, count * entryBytes);
-    const got = section.source.readSync(this.entryAddress(), target, 0, target.length);
+    this.makeRoom(count * entryBytes);
+    const got = section.source.readSync(this.entryAddress(), this.wordBytes, 0, count * entryBytes);
     const there = Math.floor(got / entryBytes);
     return there === 0 ? this.setMissing(TRUNCATED, count) : this.setChunk(there);
+  }
+
+  /** Forgets the piece at hand, which the next one overwrites. */
+  private makeRoom(bytes: number): void {
+    this.chunkStart = this.chunkEnd = 0;
+    if (bytes <= this.wordBytes.length) return;
+    this.words = new Uint32Array(bytes / 4);
+    this.wordBytes = new Uint8Array(this.words.buffer);
   }
 
   private setChunk(count: number): boolean {

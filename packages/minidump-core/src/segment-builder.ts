@@ -1,5 +1,5 @@
 import type { Mapping } from './address-space.js';
-import { leafHigh, leafLow } from './leaf.js';
+import { leafHigh, leafLow, leafShift } from './leaf.js';
 import { FLAT, RUN } from './portable-header.js';
 
 /** Mappings of at least this many granules become a RUN segment: 40 bytes instead of 8 for each granule. */
@@ -119,12 +119,13 @@ export class SegmentBuilder {
     this.length = 0;
   }
 
-  /** The base page, or 1 KB where the run starts or ends inside one. */
+  /** The base page, or 1 KB where the run starts or ends inside one, or is made of smaller pages. */
   private shiftOfRun(): number {
     const { granuleShift } = this.options;
     const base = 2 ** granuleShift;
     const startsWhole = this.offset === 0 && (this.page * 4096) % base === 0;
-    return startsWhole && this.pa % base === 0 && this.length % base === 0 ? granuleShift : 10;
+    const whole = startsWhole && this.pa % base === 0 && this.length % base === 0;
+    return whole && leafShift(this.high) >= granuleShift ? granuleShift : 10;
   }
 
   private emitRun(granuleShift: number, count: number): void {

@@ -9,6 +9,9 @@ import type { StoredBitmap } from './stored-bitmap.js';
 export class SparsePages implements PhysicalMemory {
   readonly fileOffsets = true;
   readonly pages: PageCounts;
+  /** The page found last: a located byte is mostly asked about again, how far its run goes. */
+  private lastPfn = -1;
+  private lastOffset = 0;
 
   constructor(
     readonly cache: BlockCache,
@@ -27,44 +30,63 @@ export class SparsePages implements PhysicalMemory {
 
   locate(pa: number): number {
     const pfn = Math.floor(pa / this.pageSize);
-    const rank = this.bitmap.rankIfSet(this.ranges.bitOf(pfn));
-    if (rank < 0) return ABSENT;
-    const offset = this.offset + rank * this.pageSize + (pa - pfn * this.pageSize);
+    if (pfn !== this.lastPfn && !this.find(pfn)) return ABSENT;
+    const offset = this.lastOffset + (pa - pfn * this.pageSize);
     return offset < this.cache.size ? offset : TRUNCATED;
   }
 
   run(pa: number, limit: number): number {
-    const pfn = Math.floor(pa / this.pageSize);
+    const rest = Math.min(limit, this.cache.size - this.locate(pa));
+    const pfn = this.lastPfn;
     const inPage = pa - pfn * this.pageSize;
+    if (inPage + rest <= this.pageSize) return rest;
     const bit = this.ranges.bitOf(pfn);
-    const lastPages = Math.ceil((inPage + limit) / this.pageSize);
-    const end = this.bitmap.nextClear(bit, Math.min(bit + lastPages, this.ranges.endBitOf(pfn)));
-    const offset = this.offset + this.bitmap.rank(bit) * this.pageSize + inPage;
-    return Math.min(limit, (end - bit) * this.pageSize - inPage, this.cache.size - offset);
+    const pages = Math.ceil((inPage + rest) / this.pageSize);
+    const end = this.bitmap.nextClear(bit, Math.min(bit + pages, this.ranges.endBitOf(pfn)));
+    return Math.min(rest, (end - bit) * this.pageSize - inPage);
+  }
+
+  /** Remembers where a page lies; false when the core does not say that it holds it. */
+  private find(pfn: number): boolean {
+    const rank = this.bitmap.rankIfSet(this.ranges.bitOf(pfn));
+    if (rank < 0) return false;
+    this.lastPfn = pfn;
+    this.lastOffset = this.offset + rank * this.pageSize;
+    return true;
   }
 
   hole(pa: number, limit: number): number {
-    const pageEnd = (Math.floor(pa / this.pageSize) + 1) * this.pageSize;
-    if (this.locate(pa) === TRUNCATED) return Math.min(limit, pageEnd - pa);
-    const next = this.nextDumped(pa);
+    // Pages lie in the file in the order of their PA: behind the end of the file come all that follow.
+    if (this.locate(pa) === TRUNCATED) return Math.min(limit, this.dumpedEnd(pa, pa + limit) - pa);
+    const next = this.nextDumped(pa, pa + limit);
     return next < 0 ? limit : Math.min(limit, next - pa);
   }
 
-  nextDumped(pa: number): number {
-    let pfn = this.ranges.nextPage(Math.floor(pa / this.pageSize));
-    while (pfn >= 0) {
-      const end = this.ranges.endBitOf(pfn);
-      const bit = this.bitmap.nextSet(this.ranges.bitOf(pfn), end);
-      if (bit < end) return this.ranges.pfnOf(bit) * this.pageSize;
-      pfn = this.ranges.nextPage(this.ranges.pfnOf(end - 1) + 1);
+  nextDumped(pa: number, limit = Infinity): number {
+    const pfn = this.nextDumpedBelow(Math.floor(pa / this.pageSize), Math.ceil(limit / this.pageSize));
+    return pfn < 0 ? -1 : pfn * this.pageSize;
+  }
+
+  /** The first dumped page in `[pfn, limit)`, or -1. The limit bounds how much of the bitmap is looked at. */
+  private nextDumpedBelow(pfn: number, limit: number): number {
+    let page = this.ranges.nextPage(pfn);
+    while (page >= 0 && page < limit) {
+      const first = this.ranges.bitOf(page);
+      const end = this.ranges.endBitOf(page);
+      const stop = Math.min(end, first + (limit - page));
+      const bit = this.bitmap.nextSet(first, stop);
+      if (bit < stop) return page + (bit - first);
+      if (stop < end) return -1;
+      page = this.ranges.nextPage(page + (end - first));
     }
     return -1;
   }
 
-  dumpedEnd(pa: number): number {
+  dumpedEnd(pa: number, limit = Infinity): number {
     const pfn = Math.floor(pa / this.pageSize);
     const bit = this.ranges.bitOf(pfn);
-    return (pfn + (this.bitmap.nextClear(bit, this.ranges.endBitOf(pfn)) - bit)) * this.pageSize;
+    const end = Math.min(this.ranges.endBitOf(pfn), bit + Math.ceil(limit / this.pageSize) - pfn);
+    return (pfn + (this.bitmap.nextClear(bit, end) - bit)) * this.pageSize;
   }
 
   pageIndex(pa: number): number {

@@ -7,6 +7,7 @@ import { KvmError } from './errors.js';
  */
 export type BitOrder = 'little' | 'big32' | 'big64';
 
+const WORD_BYTES: Readonly<Record<BitOrder, number>> = { little: 1, big32: 4, big64: 8 };
 const CHUNK_BYTES = 4096;
 const CHUNK_BITS = CHUNK_BYTES * 8;
 const CHUNK_WORDS = CHUNK_BYTES / 4;
@@ -44,8 +45,10 @@ export class StoredBitmap {
     readonly bits: number,
     private readonly order: BitOrder,
   ) {
-    if (bits > section.size * 8) {
-      throw new KvmError('CORRUPT', `the page bitmap has ${section.size * 8} bits for ${bits} pages`, {
+    // Half a big-endian word holds the high bits of it, not the low ones: only whole words count.
+    const stored = (section.size - (section.size % WORD_BYTES[order])) * 8;
+    if (bits > stored) {
+      throw new KvmError('CORRUPT', `the page bitmap has ${stored} bits for ${bits} pages`, {
         field: 'bitmapsize',
         hint: 'the physical ranges and the bitmap contradict each other; the header is damaged',
       });

@@ -3,7 +3,7 @@ import { readBytes } from './byte-source.js';
 import type { Section } from './core.js';
 import { crc32 as portableCrc32, type Crc32 } from './crc32.js';
 import { toHex } from './errors.js';
-import { leafPa, leafSound, leafValid } from './leaf.js';
+import { leafPa, leafShift, leafSound, leafValid } from './leaf.js';
 import { roundUp } from './minidump-layout.js';
 import {
   CHECKSUMS_AT,
@@ -199,6 +199,7 @@ class LeafCheck {
     if (!leafValid(low)) return this.checkInvalid(index, granules);
     const pa = leafPa(low, high);
     if (pa % granule !== 0) list.add(where, `maps ${toHex(pa)}, which lies inside a granule`, offset);
+    if (2 ** leafShift(high) < granule) list.add(where, 'is of a mapping smaller than its granule', offset);
     if (pa + granule * granules > PHYSICAL_LIMIT) list.add(where, 'maps PAs that no machine has', offset);
   }
 

@@ -233,20 +233,24 @@ describe('BlockCache', () => {
     for (const { length } of source.reads) expect(length).toBeLessThanOrEqual(16 * BLOCK);
   });
 
-  it('holds no more than it was told, however large the source is', () => {
+  it('holds no more than it was told, however large the source is, and takes it when it is needed', () => {
     const size = 2 ** 53 - 1;
+    const huge: ByteSource = { size, readSync: (_offset, _target, _at, length) => length };
     for (const [bytes, bound] of [
       [0, SMALLEST],
       [1, SMALLEST],
       [SMALLEST, SMALLEST],
       [1_000_000, 1_000_000],
       [8 * 2 ** 20, 8 * 2 ** 20],
+      [undefined, DEFAULT_CACHE_BYTES],
     ]) {
-      const cache = new BlockCache(new PatternSource(size), bytes);
-      expect(cache.bytes.buffer.byteLength).toBeLessThanOrEqual(bound);
-      expect(cache.bytes.buffer.byteLength).toBeGreaterThan(bound / 2);
+      const cache = new BlockCache(huge, bytes);
+      expect(cache.bytes.buffer.byteLength).toBeLessThanOrEqual(2 ** 20);
+      for (let offset = 0; offset < 2 * bound!; offset += BLOCK) cache.position(offset);
+      expect(cache.bytes.buffer.byteLength).toBeLessThanOrEqual(bound!);
+      expect(cache.bytes.buffer.byteLength).toBeGreaterThan(bound! / 2);
+      expect(cache.view.byteLength).toBe(cache.bytes.length);
     }
-    expect(new BlockCache(new PatternSource(size)).bytes.length).toBe(DEFAULT_CACHE_BYTES);
     expect(new BlockCache(new PlainSource(new Uint8Array(10))).bytes.length).toBeLessThanOrEqual(SMALLEST);
     expect(new BlockCache(new PlainSource(DATA)).bytes.length).toBeLessThan(2 * SIZE);
     expect(new BlockCache(new MemorySource(DATA)).bytes.buffer).toBe(DATA.buffer);

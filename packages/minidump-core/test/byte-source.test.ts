@@ -143,6 +143,8 @@ describe('toByteSource', () => {
     const bytes = pattern(8);
     const plain = new PlainSource(bytes);
     expect(toByteSource(plain)).toBe(plain);
+    const empty = new PlainSource(new Uint8Array());
+    expect(toByteSource(empty)).toBe(empty);
     checkRead(toByteSource(bytes), bytes, 0, 8);
     checkRead(toByteSource(bytes.slice().buffer), bytes, 2, 8);
     checkRead(toByteSource(Buffer.from(bytes)), bytes, 2, 8);

@@ -59,8 +59,8 @@ export class ModelDump {
   /** Page contents by PA, in file order. */
   readonly pages = new Map<bigint, Uint8Array>();
   readonly segments: readonly ModelSegment[];
-  readonly leaves: readonly bigint[];
-  readonly entries: readonly bigint[] | undefined;
+  /** Leaves in all. */
+  readonly leaves: number;
 
   constructor(readonly bytes: Uint8Array) {
     const view = viewOf(bytes);
@@ -86,9 +86,7 @@ export class ModelDump {
       granuleShift: segments.getUint8(i * 32 + 24),
       kind: segments.getUint8(i * 32 + 25),
     }));
-    this.leaves = words(this.section('leaves'));
-    const entries = this.sections.find(({ name }) => name === 'entries');
-    this.entries = entries && words(entries.bytes);
+    this.leaves = this.section('leaves').length / 8;
   }
 
   section(name: string): Uint8Array {
@@ -104,17 +102,16 @@ export class ModelDump {
 
   /** What the tables say of an address; undefined where it is not mapped. */
   translate(kva: bigint): ModelLeaf | undefined {
-    const segment = this.segments.find(
-      ({ kva: start, count, granuleShift }) => kva >= start && kva < start + (count << BigInt(granuleShift)),
-    );
-    if (!segment) return undefined;
+    const segment = this.segments.findLast(({ kva: start }) => kva >= start);
+    if (!segment || kva >= segment.kva + (segment.count << BigInt(segment.granuleShift))) return undefined;
     const shift = BigInt(segment.granuleShift);
     const within = kva - segment.kva;
     const index = segment.kind === 2 ? 0n : within >> shift;
-    const leaf = this.leaves[Number(segment.firstLeaf + index)];
+    const leaf = this.word('leaves', segment.firstLeaf + index);
     if ((leaf & 1n) === 0n) return undefined;
     const bit = (n: bigint): boolean => ((leaf >> n) & 1n) === 1n;
-    const entry = this.entries?.[Number(segment.firstLeaf + index)] ?? 0n;
+    const exact = this.sections.some(({ name }) => name === 'entries');
+    const entry = exact ? this.word('entries', segment.firstLeaf + index) : 0n;
     return {
       pa: (leaf & 0x000f_ffff_ffff_fc00n) + within - (index << shift),
       ...{ read: bit(1n), write: bit(2n), execute: bit(3n), user: bit(4n), global: bit(5n) },
@@ -131,6 +128,11 @@ export class ModelDump {
     const { pageSize } = this.header;
     const inPage = pa % BigInt(pageSize);
     return this.pages.get(pa - inPage)?.[Number(inPage)];
+  }
+
+  /** u64 number `index` of a section. */
+  word(name: string, index: bigint | number): bigint {
+    return viewOf(this.section(name)).getBigUint64(Number(index) * 8, true);
   }
 
   private readRanges(): { start: bigint; end: bigint }[] {

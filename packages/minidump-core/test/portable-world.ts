@@ -10,7 +10,7 @@ import {
   type Mapping,
   type MappingCursor,
 } from '../src/index.js';
-import { patternByte } from './sources.js';
+import { mix } from './sources.js';
 
 /** One hardware mapping, said outright. `flags` as in `Translation`, the memory type in bits 12:8. */
 export interface ToyMapping {
@@ -48,8 +48,8 @@ const SIZES: readonly (readonly [size: number, level: number])[] = [
   [0x40000000, 3],
 ];
 
-export function randomWorld(source: number | Uint8Array): ToyWorld {
-  const prng = new Prng(source);
+export function randomWorld(seed: number): ToyWorld {
+  const prng = new Prng(seed);
   const bits = prng.pick([64, 32] as const);
   const pageSize = bits === 64 && prng.chance(25) ? 0x4000 : 4096;
   const ramPage = prng.chance(50) ? pageSize : 4096;
@@ -114,13 +114,16 @@ function randomMappings(
       : [0xfffffe0000000000n, 0n, 0x7fffffff0000n, 0xffffffffffe00000n];
   let kva = prng.pick(starts);
   for (let group = prng.between(0, 14); group > 0; group--) {
-    const [size, level] = prng.pick(SIZES.filter(([bytes]) => bytes >= basePage || bytes < 4096));
+    // A gigabyte is a quarter of a million leaves in a FLAT segment: not too many of them.
+    const most = prng.chance(10) ? 2 ** 30 : 0x200000;
+    const fitting = SIZES.filter(([bytes]) => (bytes >= basePage || bytes < 4096) && bytes <= most);
+    const [size, level] = prng.pick(fitting);
     const count = prng.pick([1, 1, 2, 5, 15, 16, 17, 40]);
     kva += BigInt(prng.pick([0, 0, 1, 2, 4, 5, 600]) * 4096);
     kva = ((kva + BigInt(size) - 1n) / BigInt(size)) * BigInt(size);
     let pa = randomPa(prng, ranges, mappings, size);
     let flags = prng.below(64) | (prng.below(32) << 8);
-    for (let i = 0; i < (size > 4096 ? Math.min(count, 4) : count); i++) {
+    for (let i = 0; i < (size === 2 ** 30 ? 1 : size > 4096 ? Math.min(count, 4) : count); i++) {
       if (kva + BigInt(size) > topOf(bits) || pa + size > 2 ** 52) return mappings;
       // Quarters of a page differ in their rights, or they would be a page.
       const pageSize = size < 4096 && prng.chance(50) ? 4096 : size;
@@ -178,9 +181,26 @@ function memoryOf({ ranges, ramPage, absent }: ToyWorld): DumpMemory {
       return Math.min(limit, length);
     },
     readSync(pa, target, at, length) {
-      for (let i = 0; i < length; i++) target[at + i] = patternByte(pa + i);
+      for (let done = 0; done < length;) {
+        const count = Math.min(length - done, 1024 - ((pa + done) % 1024));
+        fillBlock(target.subarray(at + done, at + done + count), pa + done);
+        done += count;
+      }
     },
   };
+}
+
+/** The byte of RAM at a PA: four in a row name their block of 1 KB. */
+export function ramByte(pa: number): number {
+  return ((mix(Math.floor(pa / 1024)) >>> ((pa & 3) * 8)) ^ (pa >>> 2)) & 0xff;
+}
+
+function fillBlock(target: Uint8Array, pa: number): void {
+  const word = mix(Math.floor(pa / 1024));
+  for (let i = 0; i < target.length; i++) {
+    const at = pa + i;
+    target[i] = (word >>> ((at & 3) * 8)) ^ (at >>> 2);
+  }
 }
 
 function cursorOf({ mappings, lost, entryBits }: ToyWorld, fromPage: number, toPage: number): MappingCursor {

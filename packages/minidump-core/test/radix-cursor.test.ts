@@ -114,7 +114,7 @@ describe('RadixCursor', () => {
         const [from, to] = windowOf(machine, window);
         checkListing(machine, from, to, list(spaceOf(machine).mappings(from, to)));
       }),
-      runs(100),
+      runs(70),
     );
   });
 

@@ -66,7 +66,7 @@ describe('RadixSpace.translate', () => {
         const space = new RadixSpace(machine.memory(), machine.format, description.order, [machine.region]);
         eachKilobyte(machine, (page, offset) => check(machine, space, page, offset));
       }),
-      runs(80),
+      runs(50),
     );
   });
 

@@ -200,6 +200,17 @@ describe('StoredBitmap', () => {
     }
     expect(new StoredBitmap(new MemorySource(new Uint8Array(4)), 32, 'big32').bits).toBe(32);
   });
+
+  it('counts whole words only where they are big-endian: half of one lacks its low bits', () => {
+    const open = (bytes: number, bits: number, order: BitOrder): StoredBitmap =>
+      new StoredBitmap(new MemorySource(new Uint8Array(bytes).fill(255)), bits, order);
+    expectCode('CORRUPT', () => open(7, 8, 'big64'));
+    expectCode('CORRUPT', () => open(12, 65, 'big64'));
+    expectCode('CORRUPT', () => open(6, 33, 'big32'));
+    expect(open(12, 64, 'big64').count).toBe(64);
+    expect(open(6, 32, 'big32').count).toBe(32);
+    expect(open(7, 56, 'little').count).toBe(56);
+  });
 });
 
 describe('StoredBitmap of more chunks than stay in memory', () => {

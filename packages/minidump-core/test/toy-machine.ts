@@ -191,7 +191,8 @@ export class ToyMachine {
   readonly pieces = new Map<number, readonly Piece[]>();
   readonly file: Uint8Array;
   readonly sectionFile: Uint8Array;
-  private readonly entries = new Map<string, ToyEntry>();
+  private readonly entries = new Map<string, { entry: ToyEntry; raw: bigint }>();
+  private readonly known = new Map<string, 'absent' | 'truncated' | 'there'>();
 
   constructor(
     readonly description: ToyDescription,
@@ -249,7 +250,7 @@ export class ToyMachine {
     const slots = table < 0 ? rootEntries : 64;
     for (let i = slot % slots; i < Math.min(slots, (slot % slots) + copies); i++) {
       const at = (inSection ? SECTION_AT : table < 0 ? ROOT : TABLES[table % TABLES.length]) + i * entryBytes;
-      this.entries.set(`${inSection ? 's' : 'm'}${at}`, capped);
+      this.entries.set(`${inSection ? 's' : 'm'}${at}`, { entry: capped, raw: encodeToy(capped) });
       const bytes = inSection ? sectionFile : file;
       const hex = encodeToy(capped)
         .toString(16)
@@ -280,10 +281,11 @@ export class ToyMachine {
     let space = section ? 's' : 'm';
     for (;;) {
       const found = { pa: at, flags: 0, pageSize: 0, level, span: 2 ** shift };
-      const missing = this.missing(space, at);
-      if (missing) return { ...found, outcome: missing };
-      const entry = this.entries.get(space + String(at));
-      const raw = entry ? encodeToy(entry) : 0n;
+      const key = space + String(at);
+      const state = this.known.get(key) ?? this.state(space, at);
+      this.known.set(key, state);
+      if (state !== 'there') return { ...found, outcome: state };
+      const { entry, raw } = this.entries.get(key) ?? { raw: 0n };
       if (!entry || entry.kind === 0) return { ...found, outcome: 'unmapped', pa: 0, entry: raw };
       if (entry.kind === 3 || (entry.kind === 1 && level === 1)) {
         return { ...found, outcome: 'unsupported', pa: 0, entry: raw };
@@ -299,15 +301,15 @@ export class ToyMachine {
     }
   }
 
-  private missing(space: string, at: number): 'absent' | 'truncated' | undefined {
+  private state(space: string, at: number): 'absent' | 'truncated' | 'there' {
     const { entryBytes } = this.description;
-    if (space === 's') return at + entryBytes > this.sectionFile.length ? 'truncated' : undefined;
+    if (space === 's') return at + entryBytes > this.sectionFile.length ? 'truncated' : 'there';
     for (let byte = 0; byte < entryBytes; byte++) {
       const place = this.placeOf(at + byte);
       if (place === undefined) return 'absent';
       if (place >= this.file.length) return 'truncated';
     }
-    return undefined;
+    return 'there';
   }
 }
 

@@ -2,7 +2,7 @@ import { isKvmError } from '@libkvm/minidump-core';
 import type { KvmError, KvmErrorCode } from '@libkvm/minidump-core';
 
 /** What a program prints when it formatted something that was not there. */
-const NONSENSE = /undefined|NaN|\[object|Infinity|\bnull\b|-0x/;
+const NONSENSE = /undefined|NaN|\[object|Infinity|-0x/;
 
 /**
  * Runs what must fail and gives the error back. Anything but a KvmError with one of the codes, a readable message and
@@ -21,7 +21,7 @@ export function caught(action: () => unknown, ...codes: KvmErrorCode[]): KvmErro
     checkError(error);
     return error;
   }
-  throw new Error(`expected ${codes.join(' or ') || 'a KvmError'}, got ${String(result)}`);
+  throw new Error(`expected ${codes.join(' or ') || 'a KvmError'}, got ${String(result).slice(0, 80)}`);
 }
 
 /** A message without nonsense, a place, and plain data for `--json`. */

@@ -41,8 +41,8 @@ export class Refusal extends Error {
 export class SlowMinidump {
   readonly version: number;
   readonly kernbase: bigint;
-  readonly dmapbase: bigint;
-  readonly dmapend: bigint;
+  dmapbase: bigint;
+  dmapend: bigint;
   readonly sections: Readonly<Record<'msgbuf' | 'dumpAvail' | 'bitmap' | 'table' | 'pages', SlowSection>>;
   /** `[start, end)` in bytes. */
   readonly ranges: readonly (readonly [bigint, bigint])[];
@@ -61,6 +61,11 @@ export class SlowMinidump {
     this.dmapbase = this.u64(48);
     this.dmapend = this.u64(56);
     if (this.kernbase % (this.version === 1 ? PAGE : 0x20_0000n)) throw new Refusal('CORRUPT', 'kernbase');
+    if (this.dmapbase === this.dmapend) this.dmapend = this.dmapbase = 0n;
+    if ((this.dmapbase | this.dmapend) % PAGE) throw new Refusal('CORRUPT', 'direct map');
+    // One that is turned round or wider than physical memory is ignored.
+    if (this.dmapend < this.dmapbase || this.dmapend - this.dmapbase > LIMIT)
+      this.dmapend = this.dmapbase = 0n;
     this.sections = this.place();
     this.ranges = this.readRanges();
     this.readBitmap();

@@ -1,0 +1,21 @@
+import { KvmError } from '@libkvm/minidump-core';
+
+/**
+ * Runs a system call on a file; its failure becomes a {@link KvmError} `IO` that names the file once.
+ *
+ * @throws KvmError `IO`
+ */
+export function onFile<T>(path: string, action: () => T): T {
+  try {
+    return action();
+  } catch (cause) {
+    throw new KvmError('IO', `${path}: ${reasonOf(cause)}`, { field: 'path', cause });
+  }
+}
+
+/** Node's messages are `ENOENT: no such file or directory, open 'path'`: the middle is what people need. */
+export function reasonOf(cause: unknown): string {
+  if (!(cause instanceof Error)) return String(cause);
+  const match = /^[A-Z0-9]+: (.*?), [a-z]+( '.*)?$/.exec(cause.message);
+  return match ? match[1] : cause.message;
+}
