@@ -10,10 +10,10 @@ export interface MessageBuffer {
   /** Index in the ring of the oldest byte: where the kernel would write next. */
   readonly start: number;
   /**
-   * Where the order comes from: `msgbufp`, the kernel's own pointer; `struct`, a struct msgbuf recognised behind the
-   * ring; `none`: unknown, the text starts where the ring does.
+   * Where the order comes from: `file`, the core says it; `msgbufp`, the kernel's own pointer; `struct`, a struct msgbuf
+   * recognised behind the ring; `none`: unknown, the text starts where the ring does.
    */
-  readonly order: 'msgbufp' | 'struct' | 'none';
+  readonly order: 'file' | 'msgbufp' | 'struct' | 'none';
 }
 
 /** MSG_MAGIC of sys/sys/msgbuf.h. */
@@ -32,7 +32,15 @@ const MAX_RING = 64 * 1024 * 1024;
 
 /** See `Kvm.messageBuffer`. */
 export function readMessageBuffer(kvm: Kvm): MessageBuffer | undefined {
-  return throughPointer(kvm) ?? fromSection(kvm);
+  return fromFile(kvm) ?? throughPointer(kvm) ?? fromSection(kvm);
+}
+
+/** By a file that knows where its ring starts. */
+function fromFile(kvm: Kvm): MessageBuffer | undefined {
+  const { messageBuffer, messageBufferStart } = kvm.core;
+  if (messageBufferStart === undefined || !messageBuffer || messageBuffer.length === 0) return undefined;
+  if (messageBuffer.length > MAX_RING || messageBufferStart >= messageBuffer.length) return undefined;
+  return inOrder(readRing(kvm, messageBuffer), messageBufferStart, 'file');
 }
 
 /** By the kernel's variable msgbufp, in any core whose memory has the ring. */

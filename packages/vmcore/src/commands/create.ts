@@ -15,6 +15,7 @@ import { Option, type Command } from 'commander';
 import { parseSize, parseWindow } from '../arguments.js';
 import { describe } from '../describe.js';
 import { usage } from '../errors.js';
+import { kernelFacts } from '../kernel-facts.js';
 import { addCoreOptions, collect, withCore, type CoreOptions } from '../open.js';
 import { Progress } from '../progress.js';
 import { reportSheet } from '../report-sheet.js';
@@ -110,13 +111,24 @@ async function create(
 }
 
 function sourceOf(kvm: Kvm, { msgbuf }: CreateOptions): DumpSource {
-  const source = dumpSourceOf(kvm.core);
-  if (msgbuf !== undefined) {
-    return { ...source, messageBuffer: { ring: new MemorySource(readFileSync(msgbuf)), start: 0 } };
-  }
-  const found = kvm.symbols.kernel === undefined ? undefined : kvm.messageBuffer();
-  if (found === undefined) return source;
-  return { ...source, messageBuffer: { ring: new MemorySource(found.ring), start: found.start } };
+  const source = { ...dumpSourceOf(kvm.core), notes: { ...kvm.core.notes, ...kernelNotes(kvm) } };
+  if (msgbuf !== undefined) return withRing(source, readFileSync(msgbuf), 0);
+  const found = kvm.messageBuffer();
+  return found === undefined ? source : withRing(source, found.ring, found.start);
+}
+
+function withRing(source: DumpSource, ring: Uint8Array, start: number): DumpSource {
+  return { ...source, messageBuffer: { ring: new MemorySource(ring), start } };
+}
+
+/** What the kernel tells, for readers that will not have it. */
+function kernelNotes(kvm: Kvm): Record<string, string> {
+  const facts = kernelFacts(kvm);
+  return {
+    ...(facts?.version !== undefined && { kernelVersion: facts.version }),
+    ...(typeof facts?.panic === 'string' && { panic: facts.panic }),
+    ...(facts?.buildId !== undefined && { buildId: facts.buildId }),
+  };
 }
 
 /** Ctrl-C and a polite kill cancel the write, so that nothing half-written stays behind. */
