@@ -67,9 +67,14 @@ function rowOf(kva: bigint, { outcome, pa, flags, pageSize }: Translation): Row 
   return { kva, outcome: name, ...(outcome === TABLE_ABSENT ? { pa } : {}) };
 }
 
-export function flagsOf({ writable, executable, user, global }: Leaf): number {
+export function flagsOf({ writable, executable, user, global, memoryType = 0 }: Leaf): number {
   return (
-    READ | (writable ? WRITE : 0) | (executable ? EXECUTE : 0) | (user ? USER : 0) | (global ? GLOBAL : 0)
+    READ |
+    (writable ? WRITE : 0) |
+    (executable ? EXECUTE : 0) |
+    (user ? USER : 0) |
+    (global ? GLOBAL : 0) |
+    (memoryType << 8)
   );
 }
 

@@ -18,6 +18,8 @@ export interface Leaf {
   readonly executable: boolean;
   readonly user: boolean;
   readonly global: boolean;
+  /** Index into the page attribute table: PAT * 4 + PCD * 2 + PWT. Set when the leaf is built. */
+  readonly memoryType?: number;
 }
 
 export const sizeOf = (level: number): number => 2 ** (12 + 9 * (level - 1));
@@ -28,6 +30,12 @@ const NX = 1n << 63n;
 const TABLE_NOISE = 0x7ff0_0000_0000_0f78n;
 /** The same for leaves; bits 20:13 of superpages are reserved, bit 12 (bit 7 of a PTE) is PAT. */
 const LEAF_NOISE = 0x7ff0_0000_0000_0e78n;
+
+/** SDM volume 3, table 12-12 with figure 5-11: PWT is bit 3, PCD bit 4, PAT bit 7 of a PTE and bit 12 of a superpage. */
+function memoryTypeOf(entry: bigint, level: LeafLevel): number {
+  const bit = (at: bigint): number => Number((entry >> at) & 1n);
+  return bit(level === 1 ? 7n : 12n) * 4 + bit(4n) * 2 + bit(3n);
+}
 
 export class TestTables {
   readonly leaves: Leaf[] = [];
@@ -70,6 +78,7 @@ export class TestTables {
     const takes = (bit: bigint): boolean => lost.some(({ bits }) => bits === bit);
     this.leaves.push({
       ...leaf,
+      memoryType: memoryTypeOf(entry, leaf.level),
       writable: leaf.writable && !takes(2n),
       user: leaf.user && !takes(4n),
       executable: leaf.executable && !takes(NX),

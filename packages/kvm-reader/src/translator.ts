@@ -90,7 +90,8 @@ export class Translator {
   private findPage(page: number, slot: number): number {
     const { memory } = this.core;
     const { translation } = this;
-    if (this.translate(page, 0) !== MAPPED || translation.pageSize < KVA_PAGE) return ABSENT;
+    // A page that is mapped in parts, as ARM subpages are, is looked up part by part.
+    if (this.translate(page, 0) !== MAPPED || translation.length < KVA_PAGE) return ABSENT;
     const offset = memory.locate(translation.pa);
     if (offset < 0 || memory.run(translation.pa, KVA_PAGE) < KVA_PAGE) return ABSENT;
     this.entries[slot] = page;

@@ -248,7 +248,7 @@ describe('a header', () => {
 
   it('with a direct map over the tables reads through the direct map first', () => {
     for (const [dmapbase, dmapend] of [
-      [0xfff0000000000000n, 0xfffffffffffff000n],
+      [0xfff0000000000000n, 0xffffffffff000000n],
       [SMALL.kernbase + 0x2000n, SMALL.kernbase + 0x9000n],
       [SMALL.big + 0x2000n, SMALL.big + 0x9000n],
       [SMALL.big - 0x2000n, SMALL.big + 0x9000n],

@@ -114,7 +114,8 @@ function isWhole({ ranges }: SimRam, pa: number): boolean {
 }
 
 function facts({ pageSize, protection }: Resolved, wanted: Truth, at: string): string {
-  if (wanted.pageSize !== undefined && pageSize !== wanted.pageSize) return `${at}: page size ${pageSize}, not ${wanted.pageSize}`;
+  if (wanted.pageSize !== undefined && pageSize !== wanted.pageSize)
+    return `${at}: page size ${pageSize}, not ${wanted.pageSize}`;
   if (wanted.protection !== undefined && protection !== wanted.protection)
     return `${at}: ${protection}, not ${wanted.protection}`;
   return '';

@@ -50,7 +50,7 @@ describe('the message buffer', () => {
       fc.integer({ min: 40, max: 4000 }),
       fc.constantFrom(4096 - 72, 8192 - 72, 5000),
     );
-    const texts = fc.oneof(fc.nat(20_000), fc.constantFrom(0, 1, 40));
+    const texts = fc.oneof(fc.nat(9000), fc.constantFrom(0, 1, 40));
     const property = fc.property(ringSizes, texts, fc.constantFrom(1, 2, 3), (ringSize, length, version) => {
       const machine = machineWith({ ringSize, text: lines(length / 6).slice(0, length) });
       const ring = machine.messageRing!;
@@ -61,7 +61,7 @@ describe('the message buffer', () => {
       ] as const) {
         const found = openAmd64(bytes, options).messageBuffer();
         expect(found).toMatchObject({ text: ring.text, order });
-        expect(found?.ring).toEqual(machine.ram.readBytes(ring.pa, ringSize));
+        expect(Buffer.compare(found!.ring, machine.ram.readBytes(ring.pa, ringSize))).toBe(0);
       }
     });
     fc.assert(property, runs(40));

@@ -114,9 +114,9 @@ describe('a damaged core', () => {
         const outcome = checkAgreement(list.reduce((edited, edit) => edit(edited), bytes.slice()));
         outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
       });
-      fc.assert(property, runs(400));
+      fc.assert(property, runs(150));
       // Most damage leaves something to read: otherwise this would test refusals alone.
-      expect(outcomes.get(undefined)).toBeGreaterThan(100);
+      expect(outcomes.get(undefined)).toBeGreaterThan(30);
     });
   }
 
@@ -125,10 +125,10 @@ describe('a damaged core', () => {
     const bytes = dump.file.bytes();
     const { dumpAvail, bitmap, table } = dump.expected.sections;
     const spots = [
-      ...range(0, 72),
-      ...range(dumpAvail.offset, LONG ? 64 : 40),
-      ...range(bitmap.offset, 8),
-      ...range(table.offset, 24),
+      ...(LONG ? range(0, 72) : range(20, 48)),
+      ...range(dumpAvail.offset, LONG ? 64 : 36),
+      ...range(bitmap.offset, LONG ? 8 : 3),
+      ...range(table.offset, LONG ? 24 : 16),
     ];
     for (const at of spots) {
       for (let bit = 0; bit < 8; bit++) {
@@ -158,7 +158,7 @@ describe('a damaged core', () => {
         checkAgreement(bytes, random.probes.slice(0, 100));
       },
     );
-    fc.assert(property, runs(40));
+    fc.assert(property, runs(20));
   });
 });
 

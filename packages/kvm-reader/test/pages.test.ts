@@ -20,7 +20,7 @@ describe('the page walk', () => {
       const { model, bytes } = caseOf(choice, true);
       checkRows([...openAmd64(bytes).pages()], model, (kva) => model.at(kva), bytes.length);
     });
-    fc.assert(property, runs(60));
+    fc.assert(property, runs(40));
   });
 
   it('does so over files that end early', () => {
@@ -41,7 +41,7 @@ describe('the page walk', () => {
         ...{ dumped: length / 4096, missing: Math.floor(rest / 4096), partial: rest % 4096 > 0 ? 1 : 0 },
       });
     });
-    fc.assert(property, runs(40));
+    fc.assert(property, runs(30));
   });
 
   it('cut to a window has the same rows, cut', () => {
@@ -63,7 +63,7 @@ describe('the page walk', () => {
       expect([...kvm.pages({ to })]).toEqual(all.flatMap((row) => cut(row, 0n, last)));
       if (to < TOP && to - from > 4096n) expect([...kvm.pages({ from: to, to: from })]).toEqual([]);
     });
-    fc.assert(property, runs(30));
+    fc.assert(property, runs(15));
   });
 
   it('takes no windows that are no addresses', () => {

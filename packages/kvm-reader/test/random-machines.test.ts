@@ -66,7 +66,7 @@ function overMachines<T>(
 }
 
 describe('over random machines', () => {
-  overMachines('resolve says what the description says', 120, places, (c, place) => {
+  overMachines('resolve says what the description says', 50, places, (c, place) => {
     checkResolve(c, kvaOf(c, place));
   });
 
@@ -86,13 +86,13 @@ describe('over random machines', () => {
         }
       }
     });
-    fc.assert(property, runs(40));
+    fc.assert(property, runs(12));
   });
 
   const reads = fc.record({ place: places, length: lengths });
   overMachines(
     'reads give the bytes up to the first that is not there',
-    120,
+    60,
     reads,
     (c, { place, length }) => {
       const kva = kvaOf(c, place);
@@ -128,7 +128,7 @@ describe('over random machines', () => {
 
   overMachines(
     'padded reads have zeros where nothing is, and there alone',
-    80,
+    30,
     reads,
     (c, { place, length }) => {
       const kva = kvaOf(c, place);
@@ -138,7 +138,7 @@ describe('over random machines', () => {
     },
   );
 
-  overMachines('integers are little-endian at any alignment', 100, places, (c, place) => {
+  overMachines('integers are little-endian at any alignment', 30, places, (c, place) => {
     const kva = kvaOf(c, place);
     const reads: readonly (readonly [number, () => number | bigint])[] = [
       [1, () => c.kvm.readU8(kva)],
@@ -161,7 +161,7 @@ describe('over random machines', () => {
   const strings = fc.record({ place: places, length: fc.integer({ min: 0, max: 600 }) });
   overMachines(
     'strings end at a NUL, at their greatest length, or at a fault',
-    80,
+    30,
     strings,
     (c, { place, length }) => {
       const kva = kvaOf(c, place);
@@ -190,7 +190,7 @@ describe('over random machines', () => {
   });
   overMachines(
     'physical reads know ranges, holes and pages',
-    80,
+    40,
     frames,
     (c, { range, atEnd, delta, length }) => {
       const { ranges } = c.random.machine.ram;
@@ -232,7 +232,7 @@ describe('over random machines', () => {
         previousEnd = end;
       }
     });
-    fc.assert(property, runs(60));
+    fc.assert(property, runs(25));
   });
 });
 

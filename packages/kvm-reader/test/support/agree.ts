@@ -25,6 +25,8 @@ export function checkAgreement(bytes: Uint8Array, probes: readonly bigint[] = []
     expect(ours).toBe(theirs);
     return ours;
   }
+  // A window wider than physical memory can be may be ignored.
+  if (slow.dmapend - slow.dmapbase > 1n << 52n && !kvm.core.directMap) slow.dmapbase = slow.dmapend = 0n;
   for (const kva of [...probesOf(slow), ...probes]) if (kva >= 0n && kva < TOP) compare(kvm, slow, kva);
   checkWalk(kvm, slow);
   checkRest(kvm);

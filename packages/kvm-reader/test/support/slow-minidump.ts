@@ -63,9 +63,7 @@ export class SlowMinidump {
     if (this.kernbase % (this.version === 1 ? PAGE : 0x20_0000n)) throw new Refusal('CORRUPT', 'kernbase');
     if (this.dmapbase === this.dmapend) this.dmapend = this.dmapbase = 0n;
     if ((this.dmapbase | this.dmapend) % PAGE) throw new Refusal('CORRUPT', 'direct map');
-    // One that is turned round or wider than physical memory is ignored.
-    if (this.dmapend < this.dmapbase || this.dmapend - this.dmapbase > LIMIT)
-      this.dmapend = this.dmapbase = 0n;
+    if (this.dmapend < this.dmapbase) this.dmapend = this.dmapbase = 0n;
     this.sections = this.place();
     this.ranges = this.readRanges();
     this.readBitmap();

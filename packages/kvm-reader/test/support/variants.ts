@@ -1,8 +1,8 @@
 import { amd64Minidump, i386Minidump, randomI386Machine, randomMachine, type SimRam } from '@libkvm/fixtures';
-import { armMinidump } from '../../../fixtures/src/arm-minidump.js';
-import { randomArmMachine } from '../../../fixtures/src/arm-random.js';
-import { arm64Minidump } from '../../../fixtures/src/arm64-minidump.js';
-import { randomArm64Machine } from '../../../fixtures/src/arm64-random.js';
+import { armMinidump } from '@libkvm/fixtures';
+import { randomArmMachine } from '@libkvm/fixtures';
+import { arm64Minidump } from '@libkvm/fixtures';
+import { randomArm64Machine } from '@libkvm/fixtures';
 import type { ImageOptions } from '@libkvm/minidump-core';
 
 /** What is true of an address: by the literal description of the machine, not by its tables. */
