@@ -50,7 +50,7 @@ function layout(head: Uint8Array, _fileSize: number, overrides: HeaderOverrides 
     bits: 64,
     pageSize: 4096,
     kernbase: checkedKernbase(header, warnings),
-    ...checkedDirectMap(dmapOf(header), header.kernbase, PHYSICAL_LIMIT, warnings),
+    ...checkedDirectMap(dmapOf(header), header.kernbase, warnings),
     sizes: {
       msgbuf: header.msgbufsize,
       dumpAvail: version >= 3 ? header.dumpavailsize : 0,

@@ -68,7 +68,7 @@ function layout(head: Uint8Array, _fileSize: number, overrides: HeaderOverrides 
     bits: 64,
     pageSize,
     kernbase: checkedKernbase(header, pageSize),
-    ...checkedDirectMap(dmapOf(header), header.kernbase, PHYSICAL_LIMIT, warnings),
+    ...checkedDirectMap(dmapOf(header), header.kernbase, warnings),
     sizes: {
       msgbuf: header.msgbufsize,
       dumpAvail: version >= 2 ? header.dumpavailsize : 0,

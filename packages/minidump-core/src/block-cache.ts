@@ -100,8 +100,13 @@ export class BlockCache implements ByteSource {
     return this.direct ? this.size - offset : Math.min(BLOCK - (offset & (BLOCK - 1)), this.size - offset);
   }
 
+  /** Reads up to 64 KB through the cache; more would push too much out of it. */
   readSync(offset: number, target: Uint8Array, at: number, length: number): number {
     const wanted = clampLength(this.size, offset, length);
+    if (wanted > READ_AHEAD * BLOCK) {
+      this.readThrough(offset, target, at, wanted);
+      return wanted;
+    }
     let done = 0;
     while (done < wanted) {
       const from = this.position(offset + done);
@@ -132,7 +137,7 @@ export class BlockCache implements ByteSource {
   load64(offset: number, little: boolean): boolean {
     if (offset < 0 || offset + 8 > this.size) return false;
     let at = 0;
-    let view = this.smallView;
+    let view: DataView = this.smallView;
     if (this.direct || (offset & (BLOCK - 1)) <= BLOCK - 8) {
       at = this.position(offset);
       view = this.words;

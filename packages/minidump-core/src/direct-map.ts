@@ -2,21 +2,22 @@ import { KVA_PAGE } from './address-space.js';
 import type { DirectMap } from './core.js';
 import { KvmError, toHex } from './errors.js';
 
+/** PAs are numbers, exact below this. */
+const EXACT = 2n ** 53n;
+
 /**
  * The direct map that a minidump's header describes, checked.
  *
- * One that is turned round, or wider than physical memory can be, is ignored with a warning: the tables are more to be
- * trusted. Addresses go through the direct map before they go through the tables, so one that holds kernbase is worth a
- * warning too.
+ * One that is turned round, or so wide that its PAs would not be exact (2^53), is ignored with a warning: the tables are
+ * more to be trusted. It may well be wider than physical memory: FreeBSD with 5-level paging reserves 8 PB. Addresses go
+ * through the direct map before they go through the tables, so one that holds kernbase is worth a warning too.
  *
- * @param limit the first physical address that the architecture cannot have
  * @param warnings gets a sentence for what is odd
  * @throws KvmError `CORRUPT` when it starts or ends inside a page: every PA would be another byte than the kernel meant
  */
 export function checkedDirectMap(
   { base, end, phys }: { readonly base: bigint; readonly end: bigint; readonly phys: bigint },
   kernbase: bigint,
-  limit: number,
   warnings: string[],
 ): { directMap?: DirectMap } {
   if (base === end) return {};
@@ -24,7 +25,7 @@ export function checkedDirectMap(
   requireAligned('dmapend', end);
   requireAligned('dmapphys', phys);
   const range = `[${toHex(base)}, ${toHex(end)}) at PA ${toHex(phys)}`;
-  if (base > end || phys + (end - base) > BigInt(limit)) {
+  if (base > end || phys + (end - base) > EXACT) {
     warnings.push(`no direct map can be ${range}; it is ignored`);
     return {};
   }

@@ -14,6 +14,7 @@ const CHUNK_WORDS = CHUNK_BYTES / 4;
 /** At most 256 chunks (1 MB of bitmap, 1.5 MB with its counts) stay in memory; others are read again when needed. */
 const MAX_RESIDENT = 256;
 const SCAN_BYTES = 64 * CHUNK_BYTES;
+const HOST_LITTLE = new Uint8Array(new Uint32Array([1]).buffer)[0] === 1;
 
 /**
  * The page bitmap of a core, read on demand: membership and rank in constant time, in bounded memory however much
@@ -128,7 +129,7 @@ export class StoredBitmap {
     while (bit < limit) {
       const chunk = Math.floor(bit / CHUNK_BITS);
       const start = chunk * CHUNK_BITS;
-      if (flip === 0 && this.chunkRank[chunk + 1] === this.chunkRank[chunk]) {
+      if (this.chunkRank[chunk + 1] - this.chunkRank[chunk] === (flip === 0 ? 0 : CHUNK_BITS)) {
         bit = start + CHUNK_BITS;
         continue;
       }
@@ -170,23 +171,33 @@ export class StoredBitmap {
 
   /** Fills {@link chunkRank}; returns the set bits of the whole section, padding included. */
   private countAll(chunks: number): number {
-    const buffer = new Uint8Array(
-      Math.min(SCAN_BYTES, Math.ceil(this.section.size / CHUNK_BYTES) * CHUNK_BYTES),
-    );
-    const words = new Uint32Array(CHUNK_WORDS);
+    const { section, chunkRank } = this;
+    const buffer = new Uint8Array(Math.min(SCAN_BYTES, Math.ceil(section.size / CHUNK_BYTES) * CHUNK_BYTES));
+    // How many bits are set in a chunk does not depend on their order.
+    const words = new Uint32Array(buffer.buffer);
     let total = 0;
-    for (let at = 0; at < this.section.size; at += buffer.length) {
-      buffer.fill(0);
-      readWhole(this.section, at, buffer, Math.min(buffer.length, this.section.size - at));
-      for (let piece = 0; piece < buffer.length && at + piece < this.section.size; piece += CHUNK_BYTES) {
+    for (let at = 0; at < section.size; at += buffer.length) {
+      const length = Math.min(buffer.length, section.size - at);
+      buffer.fill(0, length);
+      readWhole(section, at, buffer, length);
+      for (let piece = 0; piece < length; piece += CHUNK_BYTES) {
         const chunk = (at + piece) / CHUNK_BYTES;
-        decodeWords(buffer.subarray(piece, piece + CHUNK_BYTES), words, 0, CHUNK_WORDS, this.order);
-        total += popcountAll(words);
-        clearFrom(words, 0, this.bits - chunk * CHUNK_BITS);
-        if (chunk < chunks) this.chunkRank[chunk + 1] = this.chunkRank[chunk] + popcountAll(words);
+        const bytes = buffer.subarray(piece, piece + CHUNK_BYTES);
+        const count = popcountAll(words, piece / 4, CHUNK_WORDS);
+        total += count;
+        const whole = (chunk + 1) * CHUNK_BITS <= this.bits;
+        if (chunk < chunks) chunkRank[chunk + 1] = chunkRank[chunk] + (whole ? count : this.countLast(bytes, chunk));
       }
     }
     return total;
+  }
+
+  /** Set bits of the chunk in which the bits that stand for pages end. */
+  private countLast(bytes: Uint8Array, chunk: number): number {
+    const words = new Uint32Array(CHUNK_WORDS);
+    decodeWords(bytes, words, 0, CHUNK_WORDS, this.order);
+    clearFrom(words, 0, this.bits - chunk * CHUNK_BITS);
+    return popcountAll(words, 0, CHUNK_WORDS);
   }
 }
 
@@ -206,9 +217,14 @@ export function popcount(word: number): number {
   return Math.imul((v + (v >>> 4)) & 0x0f0f0f0f, 0x01010101) >>> 24;
 }
 
-function popcountAll(words: Uint32Array): number {
+function popcountAll(words: Uint32Array, start: number, length: number): number {
   let count = 0;
-  for (const word of words) if (word !== 0) count += popcount(word);
+  // Most words of most bitmaps are all ones or all zeros.
+  for (let i = start; i < start + length; i++) {
+    const word = words[i];
+    if (word === 0xffff_ffff) count += 32;
+    else if (word !== 0) count += popcount(word);
+  }
   return count;
 }
 
@@ -225,6 +241,10 @@ function decodeWords(
   count: number,
   order: BitOrder,
 ): void {
+  if (order === 'little' && HOST_LITTLE) {
+    words.set(new Uint32Array(bytes.buffer, bytes.byteOffset, count), at);
+    return;
+  }
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const swap = order === 'big64' ? 1 : 0;
   for (let i = 0; i < count; i++) words[at + i] = view.getUint32((i ^ swap) * 4, order === 'little');

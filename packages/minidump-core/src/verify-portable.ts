@@ -80,8 +80,7 @@ function checkHeader(cache: BlockCache, list: ProblemList): Section[] {
     );
   }
   const behind = SECTION_TABLE_AT + sections.length * portableSection.size;
-  if (page.subarray(behind).some((byte) => byte !== 0))
-    list.add('header', 'is not 0 behind its tables', behind);
+  if (!isZero(page, behind)) list.add('header', 'is not 0 behind its tables', behind);
   return [{ name: 'header', offset: 0, length: PORTABLE_ALIGN }, ...sections];
 }
 
@@ -105,9 +104,11 @@ function checkTrailer(
     return;
   }
   const view = new DataView(page.buffer);
+  const longest = Math.max(...sections.map(({ length }) => roundUp(length, PORTABLE_ALIGN)));
+  const buffer = new Uint8Array(Math.min(PIECE, longest));
   sections.forEach((section, i) => {
     const expected = view.getUint32(CHECKSUMS_AT + i * 4, true);
-    if (checksum(cache, section, list, crc32) !== expected) {
+    if (checksum(cache, section, buffer, list, crc32) !== expected) {
       list.add(section.name, 'its checksum is wrong', section.offset);
     }
   });
@@ -117,20 +118,25 @@ function checkTrailer(
 function checksum(
   cache: BlockCache,
   { name, offset, length }: Section,
+  buffer: Uint8Array,
   list: ProblemList,
   crc32: Crc32,
 ): number {
-  const buffer = new Uint8Array(PIECE);
   const end = offset + roundUp(length, PORTABLE_ALIGN);
   let crc = 0;
-  for (let at = offset; at < end; at += PIECE) {
-    const piece = buffer.subarray(0, Math.min(PIECE, end - at));
+  for (let at = offset; at < end; at += buffer.length) {
+    const piece = buffer.subarray(0, Math.min(buffer.length, end - at));
     cache.source.readSync(at, piece, 0, piece.length);
     crc = crc32(piece, crc);
-    const padding = piece.subarray(Math.max(0, Math.min(piece.length, offset + length - at)));
-    if (padding.some((byte) => byte !== 0)) list.add(name, 'is not padded with zeros', offset + length);
+    if (!isZero(piece, Math.max(0, offset + length - at)))
+      list.add(name, 'is not padded with zeros', offset + length);
   }
   return crc;
+}
+
+function isZero(bytes: Uint8Array, from: number): boolean {
+  for (let i = from; i < bytes.length; i++) if (bytes[i] !== 0) return false;
+  return true;
 }
 
 /**
