@@ -68,23 +68,26 @@ export class BlockStore implements ByteSource {
   }
 
   /**
-   * Takes a synchronous step until it no longer lacks blocks. What it read before stays in the store until it ends, so
-   * it comes further each time.
+   * Takes a synchronous step until it no longer lacks blocks of any of the stores that it reads. What it read before stays
+   * there until it ends, so it comes further each time.
    *
    * @throws KvmError `ABORTED`, `IO`; what the step throws
    */
-  async step<T>(action: () => T, { signal }: Cancellable = {}): Promise<T> {
-    const pinned = new Set<number>();
+  static async step<T>(
+    stores: readonly BlockStore[],
+    action: () => T,
+    { signal }: Cancellable = {},
+  ): Promise<T> {
+    const pins = stores.map(() => new Set<number>());
     try {
       for (;;) {
         if (signal?.aborted === true) throw abortedBy(signal);
-        const missing = this.attempt(action, pinned);
-        if ('value' in missing) return missing.value;
-        await this.fetch(missing.first, missing.count, pinned, signal);
+        const taken = attempt(stores, action, pins);
+        if ('value' in taken) return taken.value;
+        await taken.lacking.fetch(pins[stores.indexOf(taken.lacking)], signal);
       }
     } finally {
-      for (const block of pinned) this.unpin(block);
-      this.evict();
+      stores.forEach((store, i) => store.release(pins[i]));
     }
   }
 
@@ -105,18 +108,23 @@ export class BlockStore implements ByteSource {
     return true;
   }
 
-  private attempt<T>(action: () => T, pinned: Set<number>): { value: T } | { first: number; count: number } {
+  /** @internal Notes what the step that follows reads. */
+  begin(): void {
     this.used = new Set();
     this.needFirst = -1;
-    try {
-      return { value: action() };
-    } catch (error) {
-      if (error !== NEEDS_BLOCKS) throw error;
-      for (const block of this.used) this.pin(block, pinned);
-      return { first: this.needFirst, count: this.needCount };
-    } finally {
-      this.used = undefined;
-    }
+  }
+
+  /** @internal Pins what the step read, and says whether it lacked something. */
+  end(pinned: Set<number>): boolean {
+    for (const block of this.used ?? []) this.pin(block, pinned);
+    this.used = undefined;
+    return this.needFirst >= 0;
+  }
+
+  /** @internal */
+  release(pinned: ReadonlySet<number>): void {
+    for (const block of pinned) this.unpin(block);
+    this.evict();
   }
 
   private need(block: number, count: number): never {
@@ -128,12 +136,8 @@ export class BlockStore implements ByteSource {
   }
 
   /** Fetches missing blocks, and more behind them when the needs of late have followed each other. */
-  private async fetch(
-    first: number,
-    count: number,
-    pinned: Set<number>,
-    signal?: AbortSignal,
-  ): Promise<void> {
+  private async fetch(pinned: Set<number>, signal?: AbortSignal): Promise<void> {
+    const { needFirst: first, needCount: count } = this;
     this.ahead = first === this.nextExpected ? Math.min(this.ahead * 2, MAX_AHEAD) : 1;
     const wanted = Math.min(Math.max(count, this.ahead), Math.ceil(this.size / BLOCK) - first);
     this.nextExpected = first + wanted;
@@ -141,7 +145,7 @@ export class BlockStore implements ByteSource {
     const waits: Fetch[] = [];
     for (let block = first; block < first + wanted;) {
       const end = this.missingRun(block, first + wanted);
-      if (end > block) this.begin(block, end - block);
+      if (end > block) this.start(block, end - block);
       const pending = this.fetching.get(block);
       if (pending && (block < first + count || end > block)) waits.push(pending);
       block = Math.max(end, block + 1);
@@ -157,7 +161,7 @@ export class BlockStore implements ByteSource {
   }
 
   /** Starts one request for a run of blocks. */
-  private begin(first: number, count: number): void {
+  private start(first: number, count: number): void {
     const controller = new AbortController();
     const offset = first * BLOCK;
     const length = Math.min(count * BLOCK, this.size - offset);
@@ -226,6 +230,23 @@ export class BlockStore implements ByteSource {
       if (this.blocks.size <= this.capacity) return;
     }
   }
+}
+
+type Taken<T> = { readonly value: T } | { readonly lacking: BlockStore };
+
+function attempt<T>(stores: readonly BlockStore[], action: () => T, pins: readonly Set<number>[]): Taken<T> {
+  for (const store of stores) store.begin();
+  let taken: Taken<T> | undefined;
+  try {
+    taken = { value: action() };
+  } catch (error) {
+    if (error !== NEEDS_BLOCKS) throw error;
+  } finally {
+    stores.forEach((store, i) => {
+      if (store.end(pins[i])) taken ??= { lacking: store };
+    });
+  }
+  return taken!;
 }
 
 /** Rejects when the signal is raised; forgets about it when `until` is settled. */

@@ -5,8 +5,11 @@
  * @packageDocumentation
  */
 export { unknownFile } from './detect.js';
+export { AsyncKvm, type AsyncBytes, type AsyncReadOptions } from './async-kvm.js';
+export { blobSource, type AsyncByteSource, type Cancellable } from './async-source.js';
 export type { CpuState } from './cpu-notes.js';
 export { ElfFile } from './elf-file.js';
+export { httpSource, type HttpOptions } from './http-source.js';
 export { coreOfImage, elfImageFormat, openRawCore } from './image-core.js';
 export { openKernel, KernelFile } from './kernel-file.js';
 export type { MatchReport } from './kernel-match.js';
@@ -14,6 +17,7 @@ export { Kvm, type PartialRead, type ReadOptions, type Resolved } from './kvm.js
 export { openElfImage, openRawImage, type MemoryImage, type RawRange } from './memory-image.js';
 export type { MessageBuffer } from './message-buffer.js';
 export { openCore, openKvm, type Bytes, type OpenOptions } from './open.js';
+export { openKvmAsync, type OpenAsyncOptions } from './open-async.js';
 export type { PageEntry, WalkRange } from './page-walk.js';
 export type { SearchRange } from './search.js';
 export { SymbolTable, type KernelSymbol } from './symbol-table.js';

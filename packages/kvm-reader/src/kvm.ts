@@ -67,7 +67,8 @@ const STRING_STEP = 64;
  * console.log(kvm.readU32(kvm.symbol('hz')));
  */
 export class Kvm {
-  private readonly reader: MemoryReader;
+  /** @internal */
+  readonly reader: MemoryReader;
   private readonly little: boolean;
   private readonly small = new Uint8Array(8);
   private readonly smallView = new DataView(this.small.buffer);
@@ -264,6 +265,11 @@ export class Kvm {
   /** Closes the files behind the core, where it was opened by path; reads of what is not cached fail from then on. */
   close(): void {
     this.onClose?.();
+  }
+
+  /** @internal */
+  checkLength(length: number): void {
+    checkLength(length);
   }
 
   private fill(page: number, offset: number, target: Uint8Array, options?: ReadOptions): void {

@@ -32,7 +32,7 @@ export class MemoryReader {
 
   /** Copies `length` bytes from an address to `target[at...]`. */
   copy(page: number, offset: number, target: Uint8Array, at: number, length: number): number {
-    const from = this.position(page, offset, length);
+    const from = length > 0 ? this.position(page, offset, length) : -1;
     if (from >= 0) {
       copyBytes(this.cache.bytes, from, target, at, length);
       return length;

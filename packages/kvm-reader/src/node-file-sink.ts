@@ -1,17 +1,33 @@
 import { randomBytes } from 'node:crypto';
-import { closeSync, constants, fsyncSync, openSync, renameSync, unlinkSync, writeSync } from 'node:fs';
+import { close, constants, fsync, open, openSync, rename, unlink, write, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { promisify } from 'node:util';
 import { crc32 } from 'node:zlib';
 import { writeDump, type ByteSink, type DumpPlan, type WriteOptions } from '@libkvm/minidump-core';
-import { onFile } from './node-system-error.js';
+import { onFile, onFileAsync } from './node-system-error.js';
+
+const system = {
+  close: promisify(close),
+  fsync: promisify(fsync),
+  open: promisify(open),
+  rename: promisify(rename),
+  unlink: promisify(unlink),
+  write: promisify(write),
+};
+
+/** From this length on a write goes to another thread, and whoever writes can make the next piece meanwhile. */
+const LARGE = 65536;
 
 /**
  * A file that appears under its name only when it is whole: bytes go to a temporary file beside it, which is flushed and
  * renamed by {@link FileSink.commit}. A run that is killed leaves at most `NAME.partial-...`.
+ *
+ * One call at a time: the promise of one has to be settled before the next is made.
  */
 export class FileSink implements ByteSink {
   private readonly temporary: string;
   private fd: number;
+  private position = 0;
 
   /** @throws KvmError `IO` when no file can be made there */
   constructor(readonly path: string) {
@@ -20,41 +36,47 @@ export class FileSink implements ByteSink {
   }
 
   /** @throws KvmError `IO`, e.g. when the disk is full */
-  write(bytes: Uint8Array): void {
+  write(bytes: Uint8Array): void | Promise<void> {
+    if (bytes.length >= LARGE) return onFileAsync(this.path, () => this.writeLarge(bytes));
     onFile(this.path, () => {
-      for (let at = 0; at < bytes.length;) at += writeSync(this.fd, bytes, at, bytes.length - at);
+      for (let at = 0; at < bytes.length;) {
+        const count = writeSync(this.fd, bytes, at, bytes.length - at, this.position);
+        at += count;
+        this.position += count;
+      }
     });
   }
 
   /** Flushes the bytes and gives the file its name, replacing what had it. */
-  commit(): void {
-    onFile(this.path, () => {
-      fsyncSync(this.fd);
-      this.close();
-      renameSync(this.temporary, this.path);
-      flushFolder(dirname(this.path));
+  commit(): Promise<void> {
+    return onFileAsync(this.path, async () => {
+      await system.fsync(this.fd);
+      await this.close();
+      await system.rename(this.temporary, this.path);
+      await flushFolder(dirname(this.path));
     });
   }
 
   /** Forgets what was written. Never fails: it is what is left to do after a failure. */
-  discard(): void {
-    try {
-      this.close();
-    } catch {
-      // A disk that cannot be written may fail once more.
-    }
-    try {
-      unlinkSync(this.temporary);
-    } catch {
-      // It was committed, or is gone already.
+  async discard(): Promise<void> {
+    // A disk that cannot be written may fail once more; and the file was committed, or is gone already.
+    await this.close().catch(() => undefined);
+    await system.unlink(this.temporary).catch(() => undefined);
+  }
+
+  private async writeLarge(bytes: Uint8Array): Promise<void> {
+    for (let at = 0; at < bytes.length;) {
+      const { bytesWritten } = await system.write(this.fd, bytes, at, bytes.length - at, this.position);
+      at += bytesWritten;
+      this.position += bytesWritten;
     }
   }
 
-  private close(): void {
+  private async close(): Promise<void> {
     if (this.fd < 0) return;
     const { fd } = this;
     this.fd = -1;
-    closeSync(fd);
+    await system.close(fd);
   }
 }
 
@@ -70,26 +92,17 @@ export async function writeDumpFile(plan: DumpPlan, path: string, options: Write
   const sink = new FileSink(path);
   try {
     await writeDump(plan, sink, { crc32, ...options });
-    sink.commit();
+    await sink.commit();
   } catch (error) {
-    sink.discard();
+    await sink.discard();
     throw error;
   }
 }
 
 /** Makes the rename itself durable. Not every system can open a folder, and then nothing more can be done. */
-function flushFolder(folder: string): void {
-  let fd: number;
-  try {
-    fd = openSync(folder, constants.O_RDONLY);
-  } catch {
-    return;
-  }
-  try {
-    fsyncSync(fd);
-  } catch {
-    // As above.
-  } finally {
-    closeSync(fd);
-  }
+async function flushFolder(folder: string): Promise<void> {
+  const fd = await system.open(folder, constants.O_RDONLY).catch(() => -1);
+  if (fd < 0) return;
+  await system.fsync(fd).catch(() => undefined);
+  await system.close(fd).catch(() => undefined);
 }

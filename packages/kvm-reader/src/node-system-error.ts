@@ -9,8 +9,21 @@ export function onFile<T>(path: string, action: () => T): T {
   try {
     return action();
   } catch (cause) {
-    throw new KvmError('IO', `${path}: ${reasonOf(cause)}`, { field: 'path', cause });
+    throw failed(path, cause);
   }
+}
+
+/** The same for calls that take their time. */
+export async function onFileAsync<T>(path: string, action: () => Promise<T>): Promise<T> {
+  try {
+    return await action();
+  } catch (cause) {
+    throw failed(path, cause);
+  }
+}
+
+function failed(path: string, cause: unknown): KvmError {
+  return new KvmError('IO', `${path}: ${reasonOf(cause)}`, { field: 'path', cause });
 }
 
 /** Node's messages are `ENOENT: no such file or directory, open 'path'`: the middle is what people need. */

@@ -1,4 +1,12 @@
-import { KVA_PAGE, READ, WRITE, kvaOf, protectionOf, type Mapping, type PhysicalMemory } from '@libkvm/minidump-core';
+import {
+  KVA_PAGE,
+  READ,
+  WRITE,
+  kvaOf,
+  protectionOf,
+  type Mapping,
+  type PhysicalMemory,
+} from '@libkvm/minidump-core';
 import { PageMarks } from './page-marks.js';
 import type { Translator } from './translator.js';
 
@@ -100,7 +108,8 @@ export class PageRows {
   private absentLength(pa: number, limit: number): number {
     const { memory } = this;
     let length = 0;
-    while (length < limit && memory.locate(pa + length) < 0) length += memory.hole(pa + length, limit - length);
+    while (length < limit && memory.locate(pa + length) < 0)
+      length += memory.hole(pa + length, limit - length);
     return length;
   }
 

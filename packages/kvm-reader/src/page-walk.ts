@@ -1,4 +1,11 @@
-import { KVA_PAGE, KvaParts, MAPPED, Mapping, type MappingCursor, type PhysicalMemory } from '@libkvm/minidump-core';
+import {
+  KVA_PAGE,
+  KvaParts,
+  MAPPED,
+  Mapping,
+  type MappingCursor,
+  type PhysicalMemory,
+} from '@libkvm/minidump-core';
 import { PageRows, type PageEntry } from './page-rows.js';
 import type { Translator } from './translator.js';
 

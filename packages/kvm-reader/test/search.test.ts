@@ -96,12 +96,11 @@ describe('search', () => {
     const model = new Model(machine, dump);
     const kvms = [openAmd64(bytes), openAmd64(asSource(bytes), { cacheBytes: 0 })];
     const physical = physicalStretches(model);
-    const virtual = virtualStretches(model);
 
     it('finds matches over the edges of pieces', () => {
       const [{ start, bytes: long }] = physical.filter(({ bytes }) => bytes.length > 3 * PIECE);
       const [from, to] = [BULK.dmap.base + start, BULK.dmap.base + start + BigInt(3 * PIECE)];
-      for (const length of [1, 2, 7, 4096, PIECE]) {
+      for (const length of [7, 100, 4096, PIECE]) {
         for (const before of new Set([1, Math.ceil(length / 2), length])) {
           const at = 2 * PIECE - before;
           const needle = long.slice(at, at + length);
@@ -127,15 +126,15 @@ describe('search', () => {
     it('finds matches that go on in a frame elsewhere', () => {
       const { kva, pages } = BULK.scattered;
       for (const kvm of kvms) {
-        for (let page = 1; page < pages; page += 331) {
+        for (let page = 1; page < pages; page += 50) {
           const at = kva + BigInt(page * 4096 - 11);
-          const needle = model.read(at, 23).bytes;
-          expect([...kvm.search(needle)][0]).toBe(at);
+          const window = { from: at - 0x8000n, to: at + 0x8000n };
+          expect([...kvm.search(model.read(at, 23).bytes, window)]).toEqual([at]);
         }
         // From the small pages into the superpage behind them, and over the two superpages.
         for (const edge of [BULK.big.kva, BULK.big.kva + 0x200000n]) {
           const needle = model.read(edge - 5n, 5000).bytes;
-          expect([...kvm.search(needle)]).toEqual(virtual.flatMap((stretch) => matches(stretch, needle)));
+          expect([...kvm.search(needle)]).toEqual([edge - 5n]);
         }
       }
     });

@@ -27,7 +27,7 @@ const where: string[] = [];
 const walked = [...where, '--arch', 'amd64', '--reg', `cr3=0x${machine.cr3.toString(16)}`];
 
 describe('vmcore on a memory image', () => {
-  const kva = known.symbols['version'];
+  const kva = known.symbols.version;
   const truth = machine.translate(kva);
 
   it('walks its page tables', async () => {
@@ -85,13 +85,13 @@ describe('vmcore create', () => {
   it('takes pages in and leaves pages out, and keeps to a window', async () => {
     const out = join(folder, 'window');
     const extra = machine.ram.ranges[0].start;
-    const { pa } = machine.translate(known.symbols['hz'])!;
+    const { pa } = machine.translate(known.symbols.hz)!;
     const page = pa - (pa % 4096);
     const options = ['--kva', '0xffffffff80000000-', '--add-page', `${extra}`, '--drop-page', `0x${page.toString(16)}`];
     const made = await vmcore(['create', image, out, ...walked, ...options, '--json']);
     expect(rows(made)[0]).toMatchObject({ added: 1, dropped: { byHand: 1 } });
     const [hz, outside] = rows(
-      await vmcore(['resolve', out, '--json', `0x${known.symbols['hz'].toString(16)}`, '0xfffffe0000000000']),
+      await vmcore(['resolve', out, '--json', `0x${known.symbols.hz.toString(16)}`, '0xfffffe0000000000']),
     );
     expect(hz).toMatchObject({ pa: `0x${pa.toString(16)}`, error: { code: 'NOT_DUMPED' } });
     expect(outside).toMatchObject({ error: { code: 'NOT_MAPPED' } });
