@@ -10,7 +10,9 @@ const ALLOWED_MB = CACHE_MB + 8;
 export function giantCore(giant) {
   const { start, end } = giant.window;
   const addresses = [...giant.written.map(String), String(start), String(end)];
-  const results = [1, 2, 3].map(() => child('giant-child.mjs', [giant.path], addresses.join('\n')));
+  const { offset, length } = giant.dump.expected.sections.bitmap;
+  const args = [giant.path, `${offset}`, `${length}`];
+  const results = [1, 2, 3].map(() => child('giant-child.mjs', args, addresses.join('\n')));
   const of = (key) => median(results.map((result) => result[key]));
   return [
     figure({

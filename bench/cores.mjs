@@ -5,10 +5,10 @@ import { join } from 'node:path';
 import { denseCore, sparseGiant } from '../packages/fixtures/dist/node.js';
 
 /** Runs `action` with a folder that is gone afterwards. */
-export function withFolder(action) {
+export async function withFolderAsync(action) {
   const folder = mkdtempSync(join(tmpdir(), 'libkvm-bench-'));
   try {
-    return action(folder);
+    return await action(folder);
   } finally {
     rmSync(folder, { recursive: true });
   }
@@ -61,6 +61,7 @@ export function pageOffsets(core, { start, end }) {
 
 function offsetOf({ dump }, kva) {
   const answer = dump.expected.resolve(kva);
-  if (answer.state !== 'present') throw new Error(`0x${kva.toString(16)} is not in the core: ${answer.state}`);
+  if (answer.state !== 'present')
+    throw new Error(`0x${kva.toString(16)} is not in the core: ${answer.state}`);
   return answer.fileOffset;
 }

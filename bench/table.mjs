@@ -1,9 +1,9 @@
 // The figures as a table for people.
 
-export function printTable({ machine, figures }) {
-  const { node, cpu, cpus, denseBytes, giantBytes } = machine;
-  console.log(`Node ${node}, ${cpus} x ${cpu}`);
-  console.log(`dense core ${megabytes(denseBytes)} MB, sparse core ${megabytes(giantBytes)} MB\n`);
+export function printTable({ machine, files, figures }) {
+  console.log(`Node ${machine.node}, ${machine.cpus} x ${machine.cpu}`);
+  for (const [name, bytes] of Object.entries(files)) console.log(`${name}: ${bytes} bytes`);
+  console.log();
   const head = ['figure', 'measured', 'floor', 'ratio', 'target', '', 'the floor is'];
   const rows = figures.map(cells);
   const widths = head.map((title, i) => Math.max(title.length, ...rows.map((row) => row[i].length)));
@@ -23,8 +23,4 @@ function cells({ name, unit, value, floor, floorIs = '', ratio, limit, ambition,
 
 function precise(number) {
   return number >= 100 ? number.toFixed(0) : number >= 10 ? number.toFixed(1) : number.toFixed(2);
-}
-
-function megabytes(bytes) {
-  return Math.round(bytes / 1e6);
 }

@@ -10,7 +10,7 @@ describe('examples that read a core', () => {
   const { known } = sampleMachine();
 
   it('reads a variable', () => {
-    expect(readSymbol(core, kernel, 'hz')).toEqual({ address: known.symbols['hz'], value: known.hz });
+    expect(readSymbol(core, kernel, 'hz')).toEqual({ address: known.symbols.hz, value: known.hz });
   });
 
   it('walks the list of processes', () => {
@@ -20,7 +20,8 @@ describe('examples that read a core', () => {
 
   const realCore = unpackedFile('cores/vmcore-amd64-minidump.bz2');
   const realKernel = unpackedFile('cores/kernel-amd64.xz');
-  if (sharedFile('cores') === undefined) console.warn('cores/ is not there: the examples are not run on a real core');
+  if (sharedFile('cores') === undefined)
+    console.warn('cores/ is not there: the examples are not run on a real core');
   it.skipIf(realCore === undefined || realKernel === undefined)('reads a variable of a real core', () => {
     expect(readSymbol(realCore ?? '', realKernel ?? '', 'hz').value).toBe(100);
   });

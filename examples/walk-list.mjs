@@ -18,7 +18,7 @@ export function processes(core, kernel) {
     const [pid, comm, list] = [offsetOf('p_pid'), offsetOf('p_comm'), offsetOf('p_list')];
     const found = [];
     // A damaged list may run in circles: a kernel has no more processes than PIDs.
-    for (let proc = kvm.readPointer(kvm.symbol('allproc')); proc !== 0n && found.length < 100_000; ) {
+    for (let proc = kvm.readPointer(kvm.symbol('allproc')); proc !== 0n && found.length < 100_000;) {
       found.push({ pid: kvm.readU32(proc + pid), name: kvm.readCString(proc + comm, 20), address: proc });
       proc = kvm.readPointer(proc + list);
     }

@@ -7,7 +7,13 @@ import { availableParallelism } from 'node:os';
 import { runTool, step, StepError } from './steps.mjs';
 import { filesBelow, hashFiles, packages, readStamp, root, writeStamp } from './workspace.mjs';
 
-const shared = ['pnpm-lock.yaml', 'tsconfig.base.json', 'tsconfig.build.json', 'tsconfig.neutral.json', 'tsup.base.ts'];
+const shared = [
+  'pnpm-lock.yaml',
+  'tsconfig.base.json',
+  'tsconfig.build.json',
+  'tsconfig.neutral.json',
+  'tsup.base.ts',
+];
 const isDeclaration = (name) => /\.d\.c?ts$/.test(name);
 
 /** Builds JavaScript, and declarations unless told not to. */

@@ -4,7 +4,8 @@ import { blobSource, type AsyncByteSource, type Cancellable } from './async-sour
 import { BlockStore } from './block-store.js';
 import { physicalFault, virtualFault } from './faults.js';
 import type { MatchReport } from './kernel-match.js';
-import type { Kvm, PartialRead, ReadOptions, Resolved } from './kvm.js';
+import type { PartialRead, ReadOptions, Resolved } from './answers.js';
+import type { Kvm } from './kvm.js';
 import type { MessageBuffer } from './message-buffer.js';
 import { PageWalk, type PageEntry, type WalkRange } from './page-walk.js';
 import { searchPhysical, searchVirtual, type SearchRange } from './search.js';

@@ -11,7 +11,8 @@ import {
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { openKvm } from '../src/index.js';
-import type { Kvm, Resolved } from '../src/kvm.js';
+import type { Resolved } from '../src/answers.js';
+import type { Kvm } from '../src/kvm.js';
 import { defaultArchitectures } from '../src/node.js';
 import { runs } from './support/long.js';
 import { DUMP_VARIANTS, VARIANTS, type Truth, type WalkedMachine } from './support/variants.js';

@@ -33,7 +33,11 @@ describe('vmcore on a memory image', () => {
   it('walks its page tables', async () => {
     const ran = await vmcore(['resolve', image, ...walked, '--json', `0x${kva.toString(16)}`]);
     expect(ran.status).toBe(0);
-    expect(rows(ran)[0]).toMatchObject({ pa: `0x${truth?.pa.toString(16)}`, protection: 'r-x', pageSize: 0x200000 });
+    expect(rows(ran)[0]).toMatchObject({
+      pa: `0x${truth?.pa.toString(16)}`,
+      protection: 'r-x',
+      pageSize: 0x200000,
+    });
     const read = await vmcore(['read', image, ...walked, '--json', `0x${kva.toString(16)}`, '20']);
     expect(Buffer.from(String(rows(read)[0].bytes), 'hex').toString()).toBe(known.version.slice(0, 20));
   });
@@ -87,7 +91,14 @@ describe('vmcore create', () => {
     const extra = machine.ram.ranges[0].start;
     const { pa } = machine.translate(known.symbols.hz)!;
     const page = pa - (pa % 4096);
-    const options = ['--kva', '0xffffffff80000000-', '--add-page', `${extra}`, '--drop-page', `0x${page.toString(16)}`];
+    const options = [
+      '--kva',
+      '0xffffffff80000000-',
+      '--add-page',
+      `${extra}`,
+      '--drop-page',
+      `0x${page.toString(16)}`,
+    ];
     const made = await vmcore(['create', image, out, ...walked, ...options, '--json']);
     expect(rows(made)[0]).toMatchObject({ added: 1, dropped: { byHand: 1 } });
     const [hz, outside] = rows(
@@ -131,7 +142,8 @@ describe('vmcore create', () => {
   });
 
   const real = unpackedFile('images/x86-64-bare/image.elf.xz');
-  if (sharedFile('images') === undefined) console.warn('images/ is not there: create is not tried on a real image');
+  if (sharedFile('images') === undefined)
+    console.warn('images/ is not there: create is not tried on a real image');
   it.skipIf(real === undefined)('finds the registers in an image of QEMU', async () => {
     const out = join(folder, 'bare');
     expect((await vmcore(['create', real ?? '', out])).status).toBe(0);
