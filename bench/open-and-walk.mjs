@@ -19,7 +19,7 @@ export function opening(core) {
       },
       ours: () => openKvmFile(core.path).close(),
     },
-    { rounds: 41 },
+    { rounds: 101, warmups: 20 },
   );
   return [
     figure({ name: 'open', unit: 'ms', value: times.ours, limit: 5, ambition: 0.9 }),

@@ -1,4 +1,4 @@
-// `node bench/run.mjs [read] [create] [--json FILE]`: see README.md. Nothing is asserted; what misses its target is
+// `node bench/run.mjs [read] [architectures] [create] [--json FILE]`: see README.md. Nothing is asserted; what misses its target is
 // marked `miss`.
 import { closeSync, existsSync, openSync, statSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
@@ -11,6 +11,7 @@ if (missing.length > 0) {
   process.exit(1);
 }
 
+const { architectures } = await import('./architectures.mjs');
 const { bulkReads, pageReads } = await import('./bulk-reads.mjs');
 const { firstCalls, giantCore } = await import('./children.mjs');
 const { makeDense, makeGiant, withFolderAsync } = await import('./cores.mjs');
@@ -30,6 +31,9 @@ const machine = { node: process.version, cpu: cpus()[0].model, cpus: cpus().leng
 const files = {};
 const figures = [
   ...(wants('read') ? await benchRead() : []),
+  ...(wants('architectures')
+    ? await withFolderAsync((folder) => Promise.resolve(architectures(folder)))
+    : []),
   ...(wants('create') ? await benchCreate(print) : []),
 ];
 const report = { machine, files, figures };

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { gunzipSync } from 'node:zlib';
+import { crc32, gunzipSync } from 'node:zlib';
 import { amd64 } from '@libkvm/arch-amd64';
 import { arm } from '@libkvm/arch-arm';
 import { i386 } from '@libkvm/arch-i386';
@@ -102,7 +102,7 @@ for (const { name, architecture } of IMAGES) {
       let dump: Kvm;
       let bytes: Uint8Array;
       beforeAll(() => {
-        bytes = dumpToBytes(planPortable(dumpSourceOf(direct.core), options));
+        bytes = dumpToBytes(planPortable(dumpSourceOf(direct.core), options), crc32);
         dump = openKvm(bytes, { architectures: [] });
       });
 
@@ -129,7 +129,7 @@ for (const { name, architecture } of IMAGES) {
       });
 
       it('passes verification', () => {
-        const report = verifyCore(new BlockCache(toSource(bytes)), () => dump.core);
+        const report = verifyCore(new BlockCache(toSource(bytes)), () => dump.core, crc32);
         expect(report.problems).toEqual([]);
       });
     });

@@ -46,7 +46,7 @@ describe.each(VARIANTS)('$name', ({ make }) => {
         if (!isKvmError(kept)) expect(kept.entry).toBe(way.exact === true ? entryOf(answer) : undefined);
       }
     });
-    fc.assert(property, runs(12));
+    fc.assert(property, runs(6));
   });
 });
 
@@ -64,7 +64,7 @@ describe.each(DUMP_VARIANTS)('FreeBSD minidump, $name', ({ make }) => {
         } else expect(disagreement(answer, kvm, { ram, truth: () => wanted }, kva)).toBe('');
       }
     });
-    fc.assert(property, runs(12));
+    fc.assert(property, runs(6));
   });
 });
 

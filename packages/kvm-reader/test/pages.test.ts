@@ -4,9 +4,9 @@ import { describe, expect, it } from 'vitest';
 import type { PageEntry } from '../src/page-walk.js';
 import { caseOf, dumps } from './support/cases.js';
 import { caught } from './support/faults.js';
-import { runs } from './support/long.js';
+import { LONG, runs } from './support/long.js';
 import type { ModelByte } from './support/model.js';
-import type { Model } from './support/model.js';
+import { Model } from './support/model.js';
 import { openAmd64 } from './support/open.js';
 import { SlowMinidump } from './support/slow-minidump.js';
 
@@ -21,6 +21,17 @@ describe('the page walk', () => {
       checkRows([...openAmd64(bytes).pages()], model, (kva) => model.at(kva), bytes.length);
     });
     fc.assert(property, runs(40));
+  });
+
+  it.runIf(LONG)('lists the 262144 entries that version 1 has for a page of 1 GB', () => {
+    for (const seed of [1, 3, 5]) {
+      const { machine } = randomMachine(seed);
+      expect(machine.description.mappings.some(({ pageSize }) => pageSize === 0x40000000)).toBe(true);
+      const dump = amd64Minidump(machine, { version: 1 });
+      const model = new Model(machine, dump);
+      const bytes = dump.file.bytes();
+      checkRows([...openAmd64(bytes).pages()], model, (kva) => model.at(kva), bytes.length);
+    }
   });
 
   it('does so over files that end early', () => {

@@ -8,6 +8,7 @@ import {
   MemorySource,
   planPortable,
   protectionOf,
+  Translation,
   verifyCore,
   type PlanOptions,
 } from '@libkvm/minidump-core';
@@ -91,6 +92,16 @@ function probesOf({ leaves, levels }: Amd64World): bigint[] {
 const protection = ({ writable, executable }: Leaf): string =>
   protectionOf(1 | (writable ? 2 : 0) | (executable ? 4 : 0));
 
+const flagsOf = ({ writable, executable, user, global, memoryType = 0 }: Leaf): number =>
+  1 + (writable ? 2 : 0) + (executable ? 4 : 0) + (user ? 8 : 0) + (global ? 16 : 0) + memoryType * 256;
+
+/** All flags of a mapping, of which `resolve` tells only the kernel's rights. */
+function flagsAt(dump: Kvm, kva: bigint): number {
+  const out = new Translation();
+  dump.core.addressSpace!.translate(Number(kva >> 12n), Number(kva & 0xfffn), out);
+  return out.flags;
+}
+
 /** Asks the dump about one address: the answer, or what is said of the failure. */
 function checkAddress(dump: Kvm, known: Description, kva: bigint, exact: boolean): void {
   const wanted = known.at(kva);
@@ -110,6 +121,7 @@ function checkAddress(dump: Kvm, known: Description, kva: bigint, exact: boolean
   same(resolved.pageSize, sizeOf(wanted.leaf.level), kva);
   same(resolved.level, wanted.leaf.level, kva);
   same(resolved.entry, exact ? known.world.entries[wanted.index] : undefined, kva);
+  same(flagsAt(dump, kva), flagsOf(wanted.leaf), kva);
   same(dump.readU8(kva), wanted.page[wanted.pa % 4096], kva);
   same(dump.core.cache.bytes[resolved.fileOffset!], wanted.page[wanted.pa % 4096], kva);
 }

@@ -9,6 +9,11 @@ const MIN_SLOTS = 64;
 /** Blocks that a cache starts with: 1 MB. Most uses of a core need no more, and opening one stays cheap. */
 const FIRST_SLOTS = 256;
 
+/**
+ * A cache that has been full is asked for more than fits, so most of what it reads goes unused before it has to give way;
+ * and writing that all over 32 MB takes half as long again as reading it into memory that the processor has at hand.
+ * From then on one read in eight gets slots among those that stay long, and the others take turns in a 64th of all.
+ */
 const KEEP_ONE_OF = 8;
 const PASSING_SHARE = 64;
 
@@ -45,6 +50,7 @@ export class BlockCache implements ByteSource {
    */
   private index = new Int32Array(1);
   private indexMask = 0;
+  /** Slots `[0, passing)` are for blocks that pass through, as soon as the cache is full. */
   private readonly passing: number;
   private nextPassing = 0;
   private nextKept = 0;
@@ -100,7 +106,7 @@ export class BlockCache implements ByteSource {
     return this.direct ? this.size - offset : Math.min(BLOCK - (offset & (BLOCK - 1)), this.size - offset);
   }
 
-  /** Reads up to 64 KB through the cache; more would push too much out of it. */
+  /** Reads through the cache, but for more than 64 KB, which would push too much out of it. */
   readSync(offset: number, target: Uint8Array, at: number, length: number): number {
     const wanted = clampLength(this.size, offset, length);
     if (wanted > READ_AHEAD * BLOCK) {
@@ -191,6 +197,7 @@ export class BlockCache implements ByteSource {
     return this.passing;
   }
 
+  /** Takes memory for so many slots. What is cached keeps its place. */
   private resize(slots: number): void {
     const buffer = new Uint8Array(slots * BLOCK);
     const blocks = new Float64Array(slots).fill(-1);

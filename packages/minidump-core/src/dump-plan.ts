@@ -26,7 +26,7 @@ export interface DumpPlan {
   readonly sections: readonly Section[];
   readonly report: DumpReport;
   /**
-   * The file's bytes from first to last, in pieces; a piece is only good until the next one is asked for.
+   * The file's bytes from first to last, in pieces; a piece is good until the next but one is asked for.
    *
    * @param crc32 a faster checksum than the portable one, e.g. `zlib.crc32` of Node
    * @throws KvmError `IO` when the source fails, or changed since it was planned

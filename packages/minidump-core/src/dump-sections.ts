@@ -6,29 +6,39 @@ export interface SectionPlan {
   /** Bytes; zeros follow up to the alignment of the format. */
   readonly length: number;
   /**
-   * The bytes in pieces. A piece is only good until the next one is asked for. It must come to `length` bytes in all,
-   * whatever happened to the source meanwhile.
+   * The bytes in pieces. A piece is good until the next but one is asked for, so that one can be written while the next is
+   * made. It must come to `length` bytes in all, whatever happened to the source meanwhile.
    */
   readonly produce: () => Iterable<Uint8Array>;
 }
 
-/** Collects small writes into pieces of up to 64 KB, for sections that are made entry by entry. */
+/** Collects bytes into pieces, in two buffers by turns. */
 export class PieceBuffer {
-  private readonly bytes = new Uint8Array(65536);
-  readonly view = new DataView(this.bytes.buffer);
-  /** Where the next entry goes. */
+  bytes: Uint8Array;
+  view: DataView;
+  /** Where the next byte goes. */
   at = 0;
+  private other: Uint8Array;
 
-  /** Whether an entry of so many bytes still fits. */
-  fits(length: number): boolean {
-    return this.at + length <= this.bytes.length;
+  constructor(size = 65536) {
+    this.bytes = new Uint8Array(size);
+    this.other = new Uint8Array(size);
+    this.view = new DataView(this.bytes.buffer);
   }
 
-  /** The piece so far; the buffer starts anew. */
+  /** Bytes that still fit. */
+  get room(): number {
+    return this.bytes.length - this.at;
+  }
+
+  /** The piece so far; from now on the other buffer is filled. */
   take(): Uint8Array {
-    const piece = this.bytes.subarray(0, this.at);
+    const { bytes, other, at } = this;
+    this.bytes = other;
+    this.other = bytes;
+    this.view = new DataView(other.buffer);
     this.at = 0;
-    return piece;
+    return bytes.subarray(0, at);
   }
 }
 

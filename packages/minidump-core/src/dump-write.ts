@@ -4,7 +4,7 @@ import { KvmError } from './errors.js';
 
 /** Where a dump goes: bytes are appended, front to back. */
 export interface ByteSink {
-  /** Takes the bytes; they change once it returns, or once its promise is fulfilled. */
+  /** Takes the bytes; they change once it returns, or once its promise is settled. It is not called again before. */
   write(bytes: Uint8Array): void | Promise<void>;
 }
 
@@ -22,25 +22,42 @@ export interface WriteOptions {
 const TURN_BYTES = 16 * 1024 * 1024;
 
 /**
- * Writes a planned dump to a sink.
+ * Writes a planned dump to a sink. While the sink works on one piece the next one is made.
  *
- * @throws KvmError `ABORTED`, `IO`; what the sink throws is passed on
+ * @throws KvmError `ABORTED`, `IO`; what the sink throws is passed on, when it is done with the piece at hand
  */
 export async function writeDump(plan: DumpPlan, sink: ByteSink, options: WriteOptions = {}): Promise<void> {
   const { onProgress, signal } = options;
   let done = 0;
   let sinceTurn = 0;
-  for (const piece of plan.bytes(options.crc32)) {
-    if (signal?.aborted === true) throw aborted(signal, done);
-    const written = sink.write(piece);
-    if (written !== undefined) await written;
-    done += piece.length;
-    sinceTurn += piece.length;
+  let writing: { bytes: number; written: Promise<void> } | undefined;
+  const finish = async (): Promise<void> => {
+    if (writing === undefined) return;
+    const { bytes, written } = writing;
+    writing = undefined;
+    await written;
+    done += bytes;
     onProgress?.(done, plan.size);
-    if (sinceTurn >= TURN_BYTES) {
+  };
+  try {
+    for (const piece of plan.bytes(options.crc32)) {
+      await finish();
+      if (signal?.aborted === true) throw aborted(signal, done);
+      const written = sink.write(piece);
+      if (written === undefined) {
+        done += piece.length;
+        onProgress?.(done, plan.size);
+      } else writing = { bytes: piece.length, written };
+      if ((sinceTurn += piece.length) < TURN_BYTES) continue;
       sinceTurn = 0;
+      await finish();
       await turn();
     }
+    await finish();
+  } catch (error) {
+    // The sink may still hold a piece: whoever closes it has to find it at rest.
+    await writing?.written.catch(() => undefined);
+    throw error;
   }
   if (signal?.aborted === true) throw aborted(signal, done);
 }
@@ -63,18 +80,20 @@ export function writeDumpSync(
 }
 
 /** The whole of a planned dump in memory; for small ones. */
-export function dumpToBytes(plan: DumpPlan): Uint8Array<ArrayBuffer> {
+export function dumpToBytes(plan: DumpPlan, crc32?: Crc32): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(plan.size);
   let at = 0;
-  for (const piece of plan.bytes()) {
+  for (const piece of plan.bytes(crc32)) {
     bytes.set(piece, at);
     at += piece.length;
   }
   return bytes;
 }
 
+/** Node's setImmediate where there is one: timers wait a millisecond at least. */
 function turn(): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, 0));
+  const { setImmediate: soon = setTimeout } = globalThis as { setImmediate?: (call: () => void) => unknown };
+  return new Promise((resolve) => soon(() => resolve()));
 }
 
 function aborted(signal: AbortSignal, done: number): KvmError {

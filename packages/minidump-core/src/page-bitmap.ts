@@ -1,8 +1,10 @@
+import { PieceBuffer } from './dump-sections.js';
 import type { PageRanges } from './page-ranges.js';
 import { popcount, type BitOrder } from './stored-bitmap.js';
 
 const CHUNK_BITS = 32768;
 const CHUNK_WORDS = CHUNK_BITS / 32;
+const CHUNK_BYTES = CHUNK_BITS / 8;
 
 /** A piece of the bitmap, and how many of its bits are set: a full one is passed over when a run is added again. */
 interface Chunk {
@@ -84,18 +86,25 @@ export class PageBitmap {
     return Math.ceil(this.ranges.pages / wordBits) * (wordBits / 8);
   }
 
-  /** The bitmap section in pieces of up to 4 KB, `length` bytes in all. The piece is reused. */
+  /**
+   * The bitmap section in pieces of up to 64 KB, `length` bytes in all. A piece is good until the next but one is asked
+   * for.
+   */
   *bytes(length: number, order: BitOrder): Generator<Uint8Array, void, undefined> {
-    const piece = new Uint8Array(CHUNK_BITS / 8);
-    const view = new DataView(piece.buffer);
+    const buffer = new PieceBuffer(CHUNK_BYTES * Math.min(16, Math.ceil(length / CHUNK_BYTES)));
     const swap = order === 'big64' ? 1 : 0;
-    for (let at = 0; at < length; at += piece.length) {
-      piece.fill(0);
-      const words = this.chunks.get(at / piece.length)?.words;
-      if (words)
-        for (let i = 0; i < CHUNK_WORDS; i++) view.setUint32((i ^ swap) * 4, words[i], order === 'little');
-      yield piece.subarray(0, Math.min(piece.length, length - at));
+    for (let chunk = 0; chunk * CHUNK_BYTES < length; chunk++) {
+      if (buffer.room === 0) yield buffer.take();
+      const { view, at } = buffer;
+      const words = this.chunks.get(chunk)?.words;
+      if (words === undefined) buffer.bytes.fill(0, at, at + CHUNK_BYTES);
+      else {
+        const little = order === 'little';
+        for (let i = 0; i < CHUNK_WORDS; i++) view.setUint32(at + (i ^ swap) * 4, words[i], little);
+      }
+      buffer.at += Math.min(CHUNK_BYTES, length - chunk * CHUNK_BYTES);
     }
+    yield buffer.take();
   }
 
   private bitOf(pa: number): number {

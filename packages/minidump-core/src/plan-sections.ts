@@ -1,5 +1,5 @@
 import type { ByteSource } from './byte-source.js';
-import type { SectionPlan } from './dump-sections.js';
+import { PieceBuffer, type SectionPlan } from './dump-sections.js';
 import { KvmError } from './errors.js';
 import type { PageRanges } from './page-ranges.js';
 import type { PageSelection } from './page-selection.js';
@@ -36,32 +36,28 @@ export function pagesSection(selection: PageSelection): SectionPlan {
   };
 
   function* pageBytes({ bitmap: { ranges } }: PageSelection): Generator<Uint8Array, void, undefined> {
-    const buffer = new Uint8Array(COPY_BYTES);
-    let filled = 0;
+    const buffer = new PieceBuffer(COPY_BYTES);
     for (const { pa, length } of bitmap.runs()) {
       for (let done = 0; done < length;) {
-        const wanted = Math.min(buffer.length - filled, length - done);
-        const count = source.memory.available(pa + done, wanted);
+        const count = source.memory.available(pa + done, Math.min(buffer.room, length - done));
         if (count === 0) throw vanished(pa + done, ranges);
-        source.memory.readSync(pa + done, buffer, filled, count);
-        filled += count;
+        source.memory.readSync(pa + done, buffer.bytes, buffer.at, count);
+        buffer.at += count;
         done += count;
-        if (filled === buffer.length) {
-          yield buffer;
-          filled = 0;
-        }
+        if (buffer.room === 0) yield buffer.take();
       }
     }
-    yield buffer.subarray(0, filled);
+    yield buffer.take();
   }
 }
 
 function* copySource(source: ByteSource): Generator<Uint8Array, void, undefined> {
-  const buffer = new Uint8Array(Math.min(COPY_BYTES, source.size));
+  const buffer = new PieceBuffer(Math.min(COPY_BYTES, source.size));
   for (let at = 0; at < source.size;) {
-    const got = source.readSync(at, buffer, 0, Math.min(buffer.length, source.size - at));
+    const got = source.readSync(at, buffer.bytes, 0, Math.min(buffer.room, source.size - at));
     if (got === 0) return;
-    yield buffer.subarray(0, got);
+    buffer.at = got;
+    yield buffer.take();
     at += got;
   }
 }

@@ -1,6 +1,6 @@
-import type { Mapping } from './address-space.js';
 import { bytesSection, PieceBuffer, type SectionPlan } from './dump-sections.js';
 import { kvaOf } from './kva.js';
+import { MappingRuns } from './mapping-runs.js';
 import type { PageSelection } from './page-selection.js';
 import { pagesSection, rangesSection, ringSection } from './plan-sections.js';
 import { MAX_NOTE, NOTE_SECTIONS, portableSegment } from './portable-header.js';
@@ -41,16 +41,20 @@ export function planPortableSections(
 ): PortableSections {
   const { source } = selection;
   const exact = options.exact ?? false;
-  const base = { granuleShift: Math.log2(source.machine.pageSize), exact };
+  const base = { granuleShift: Math.log2(source.machine.pageSize) };
   const chosen = { ...base, run: options.run ?? true };
   const counted = new SegmentBuilder(chosen);
   const flat = new SegmentBuilder({ ...base, run: false });
   let entryBits = 0;
+  const runs = new MappingRuns(exact, (run) => {
+    counted.add(run);
+    flat.add(run);
+  });
   for (const mapping of selection.mappings()) {
-    counted.add(mapping);
-    flat.add(mapping);
+    runs.add(mapping);
     entryBits = Math.max(entryBits, mapping.entryBits);
   }
+  runs.end();
   counted.end();
   flat.end();
   const keepsEntries = exact && entryBits > 0;
@@ -59,7 +63,7 @@ export function planPortableSections(
   const notes = Object.entries(source.notes ?? {}).flatMap(([name, text]) => noteSection(name, text, losses));
   const sizes = (builder: SegmentBuilder): number =>
     builder.segments * portableSegment.size + builder.leaves * 8 * (keepsEntries ? 2 : 1);
-  const walk = (visitor: SegmentVisitor): Iterable<void> => walkSegments(selection, chosen, visitor);
+  const walk = (visitor: SegmentVisitor): Iterable<void> => walkSegments(selection, exact, chosen, visitor);
   return {
     sections: [
       ringSection(source.messageBuffer?.ring),
@@ -94,17 +98,26 @@ export function planPortableSections(
 
 type Walk = (visitor: SegmentVisitor) => Iterable<void>;
 
-/** Repeats the walk; yields after each mapping, so that what the visitor collected can be handed on. */
+/** Repeats the walk; yields after each run, so that what the visitor collected can be handed on. */
 function* walkSegments(
   selection: PageSelection,
+  exact: boolean,
   options: SegmentOptions,
   visitor: SegmentVisitor,
 ): Generator<void, void, undefined> {
   const builder = new SegmentBuilder(options, visitor);
-  for (const mapping of selection.mappings() as Iterable<Mapping>) {
-    builder.add(mapping);
+  let whole = 0;
+  const runs = new MappingRuns(exact, (run) => {
+    builder.add(run);
+    whole++;
+  });
+  for (const mapping of selection.mappings()) {
+    runs.add(mapping);
+    if (whole === 0) continue;
+    whole = 0;
     yield;
   }
+  runs.end();
   builder.end();
   yield;
 }
@@ -115,7 +128,7 @@ function* segmentBytes(walk: Walk): Generator<Uint8Array, void, undefined> {
   const buffer = new PieceBuffer();
   for (const _ of walk({ leaves: () => undefined, segment: (segment) => queue.push({ ...segment }) })) {
     for (const segment of queue.splice(0)) {
-      if (!buffer.fits(portableSegment.size)) yield buffer.take();
+      if (buffer.room < portableSegment.size) yield buffer.take();
       putSegment(buffer, segment);
     }
   }
@@ -148,10 +161,10 @@ function* leafBytes(walk: Walk, exact: boolean): Generator<Uint8Array, void, und
   const buffer = new PieceBuffer();
   const visitor: SegmentVisitor = {
     segment: () => undefined,
-    leaves: (low, high, pa, count, granule, entryLow, entryHigh) => {
-      if (!exact) queue.push({ low, high, pa, count, granule });
-      else if (low === 0) queue.push({ low: 0, high: 0, pa: 0, count, granule: 0 });
-      else queue.push({ low: entryLow, high: entryHigh, pa: 0, count, granule: 0 });
+    leaves: (run, count, granule) => {
+      if (run === undefined) queue.push({ low: 0, high: 0, pa: 0, count, granule: 0 });
+      else if (exact) queue.push({ low: run.entryLow, high: run.entryHigh, pa: 0, count, granule: 0 });
+      else queue.push({ low: run.low, high: run.high, pa: run.pa, count, granule });
     },
   };
   for (const _ of walk(visitor)) {
@@ -163,11 +176,11 @@ function* leafBytes(walk: Walk, exact: boolean): Generator<Uint8Array, void, und
 function* runBytes(buffer: PieceBuffer, { low, high, pa, count, granule }: LeafRun): Generator<Uint8Array> {
   let at = pa;
   for (let i = 0; i < count; i++) {
-    if (!buffer.fits(8)) yield buffer.take();
+    if (buffer.room < 8) yield buffer.take();
     buffer.view.setUint32(buffer.at, (low | at) >>> 0, true);
     buffer.view.setUint32(buffer.at + 4, (high | (at / 0x1_0000_0000)) >>> 0, true);
     buffer.at += 8;
-    if (low !== 0) at += granule;
+    at += granule;
   }
 }
 

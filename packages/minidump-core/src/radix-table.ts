@@ -98,10 +98,9 @@ export class RadixTable {
       }
       const end = Math.min(this.chunkEnd, this.endIndex);
       const { words, perEntry, chunkStart } = this;
-      let at = (this.index - chunkStart) * perEntry;
       const stop = (end - chunkStart) * perEntry;
-      if (perEntry === 2) while (at < stop && (words[at] | words[at + 1]) === 0) at += 2;
-      else while (at < stop && words[at] === 0) at++;
+      const from = (this.index - chunkStart) * perEntry;
+      const at = perEntry === 2 ? skipZeroPairs(words, from, stop) : skipZeros(words, from, stop);
       this.index = chunkStart + at / perEntry;
       if (at < stop) {
         this.setEntry(at);
@@ -207,6 +206,20 @@ export class RadixTable {
     this.missingEntries = Math.min(entries, this.endIndex - this.index);
     return false;
   }
+}
+
+// Functions of their own, since they are hot before anything around them is, and are compiled first.
+
+function skipZeroPairs(words: Uint32Array, from: number, stop: number): number {
+  let at = from;
+  while (at < stop && (words[at] | words[at + 1]) === 0) at += 2;
+  return at;
+}
+
+function skipZeros(words: Uint32Array, from: number, stop: number): number {
+  let at = from;
+  while (at < stop && words[at] === 0) at++;
+  return at;
 }
 
 function swapWords(words: Uint32Array, count: number): void {

@@ -53,6 +53,8 @@ export function dumpRanges({ ranges, pageSize }: PageRanges): PageRanges {
 export class MappingOrder {
   private page: number;
   private offset = 0;
+  /** The last one that was sound. */
+  private pageSize = KVA_PAGE;
 
   /** @param toPage the page behind the window that the walk was asked for */
   constructor(
@@ -80,9 +82,9 @@ export class MappingOrder {
       isPhysical(pa) &&
       length > 0 &&
       pa + length <= PHYSICAL_LIMIT &&
-      pageSize >= UNIT &&
-      Math.log2(pageSize) % 1 === 0;
+      (pageSize === this.pageSize || (pageSize >= UNIT && Math.log2(pageSize) % 1 === 0));
     if (!sound) throw this.unsound(mapping);
+    this.pageSize = pageSize;
     this.page = endPage;
     this.offset = endOffset;
   }

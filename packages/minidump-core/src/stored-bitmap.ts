@@ -186,7 +186,8 @@ export class StoredBitmap {
         const count = popcountAll(words, piece / 4, CHUNK_WORDS);
         total += count;
         const whole = (chunk + 1) * CHUNK_BITS <= this.bits;
-        if (chunk < chunks) chunkRank[chunk + 1] = chunkRank[chunk] + (whole ? count : this.countLast(bytes, chunk));
+        if (chunk < chunks)
+          chunkRank[chunk + 1] = chunkRank[chunk] + (whole ? count : this.countLast(bytes, chunk));
       }
     }
     return total;

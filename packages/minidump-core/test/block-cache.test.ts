@@ -5,6 +5,7 @@ import { MemorySource, SubSource, type ByteSource } from '../src/byte-source.js'
 import { isKvmError } from '../src/errors.js';
 import { expectCode } from './expect-code.js';
 import { runs } from './runs.js';
+import { same } from './same.js';
 import {
   FlakySource,
   mix,
@@ -22,6 +23,9 @@ const SIZE = 300 * BLOCK + 1234;
 const DATA = pattern(SIZE);
 /** The same in the middle of a larger buffer. */
 const PART = pattern(SIZE + 12, -7).subarray(7, 7 + SIZE);
+/** More than a cache of 8 MB holds, cheaper to make. */
+const BIG_BLOCKS = 2500;
+const BIG = new Uint8Array(Uint32Array.from({ length: BIG_BLOCKS * 1024 - 5 }, (_, i) => mix(i)).buffer);
 const DATA_VIEW = new DataView(DATA.buffer);
 
 interface Access {
@@ -129,7 +133,7 @@ describe('BlockCache', () => {
         const source = new FlakySource(new PlainSource(DATA));
         source.deeds = [...deeds];
         const cache = new BlockCache(source, SMALLEST);
-        for (const one of list) {
+        for (const [done, one] of list.entries()) {
           const before = source.deeds.length;
           const bad = deeds.slice(deeds.length - before);
           try {
@@ -141,6 +145,11 @@ describe('BlockCache', () => {
             const short =
               isKvmError(error, 'IO') && ['garbage and short', 'nothing'].includes(used.at(-1) ?? '');
             if (!flaky && !short) throw error;
+            // What was there before is there still, or is read again.
+            const left = source.deeds;
+            source.deeds = [];
+            for (const earlier of list.slice(Math.max(0, done - 6), done).reverse()) check(cache, earlier);
+            source.deeds = left;
           }
         }
         source.deeds = [];
@@ -150,24 +159,74 @@ describe('BlockCache', () => {
     );
   });
 
-  it('forgets a block whose place was overwritten by a read that failed', () => {
-    const source = new FlakySource(new PlainSource(DATA));
-    const cache = new BlockCache(source, SMALLEST);
-    const sameSet = Array.from({ length: 18 }, (_, i) => i * 16 * BLOCK);
-    for (const offset of sameSet) {
-      for (const last of sameSet) {
-        cache.position(last);
-        source.deeds = ['garbage then throw'];
-        try {
-          cache.position(offset);
-        } catch {
-          // As told.
+  it.each([
+    // Four blocks of one set, and a fifth that takes the place of one of them.
+    { name: 'one block', before: [0, 16, 32, 48], fails: [80] },
+    // All 64 places taken, and a miss behind a miss: 15 blocks at once.
+    { name: 'blocks read ahead', before: Array.from({ length: 64 }, (_, i) => i), fails: [81, 97, 113, 129] },
+  ])('forgets what a read that failed has overwritten: $name', ({ before, fails }) => {
+    for (const deed of ['throw', 'garbage then throw', 'garbage and short'] as const) {
+      for (const fail of fails) {
+        for (const block of before) {
+          const source = new FlakySource(new PlainSource(DATA));
+          const cache = new BlockCache(source, SMALLEST);
+          for (const held of before) cache.position(held * BLOCK);
+          if (fail % 16 === 1) cache.position((fail - 1) * BLOCK);
+          cache.position(block * BLOCK);
+          source.deeds = [deed];
+          expect(() => cache.position(fail * BLOCK)).toThrow();
+          expect(source.deeds).toEqual([]);
+          same(cache.bytes[cache.position(block * BLOCK)], DATA[block * BLOCK], deed, fail, block);
+          same(cache.bytes[cache.position(fail * BLOCK)], DATA[fail * BLOCK], deed, fail, block);
         }
-        source.deeds = [];
-        expect(cache.bytes[cache.position(last)]).toBe(DATA[last]);
-        expect(cache.bytes[cache.position(offset)]).toBe(DATA[offset]);
       }
     }
+  });
+
+  it('gives right bytes when it has grown, is full, and gives way', () => {
+    const fail: Misdeed[] = ['throw', 'garbage then throw', 'garbage and short', 'nothing'];
+    const deed = fc.oneof({ weight: 6, arbitrary: fc.constant<Misdeed>('none') }, fc.constantFrom(...fail));
+    const plan = fc.record({
+      bytes: fc.constantFrom(1, 4, 5, 6.3, 8, 32).map((mb) => mb * 2 ** 20),
+      // How much of the file is read before, in which steps.
+      warm: fc.array(fc.tuple(fc.nat(BIG_BLOCKS), fc.nat(600), fc.constantFrom(1, 1, 2, 16, 17)), {
+        maxLength: 5,
+      }),
+      list: fc.array(fc.tuple(fc.nat(BIG_BLOCKS - 1), fc.nat(30)), { maxLength: 30 }),
+      deeds: fc.array(deed, { maxLength: 60 }),
+    });
+    fc.assert(
+      fc.property(plan, ({ bytes, warm, list, deeds }) => {
+        const source = new FlakySource(new PlainSource(BIG));
+        const cache = new BlockCache(source, bytes);
+        const look = (block: number): void => {
+          const offset = (block % BIG_BLOCKS) * BLOCK + ((block * 97) % BLOCK);
+          const at = cache.position(offset);
+          const last = at + cache.available(offset) - 1;
+          same(cache.bytes[at], BIG[offset], 'byte', offset);
+          same(cache.bytes[last], BIG[offset + (last - at)], 'last byte from', offset);
+        };
+        for (const [from, count, step] of warm) for (let i = 0; i < count; i++) look(from + i * step);
+        source.deeds = [...deeds];
+        for (const [from, count] of list) {
+          for (let block = from; block <= from + count; block++) {
+            try {
+              look(block);
+            } catch (error) {
+              if ((error as Error).message !== 'flaky' && !isKvmError(error, 'IO')) throw error;
+              const left = source.deeds;
+              source.deeds = [];
+              for (let back = 1; back < 40; back++) look(block + BIG_BLOCKS - back);
+              source.deeds = left;
+            }
+          }
+        }
+        source.deeds = [];
+        for (const [from, count] of [...list, ...warm]) for (let i = 0; i <= count; i += 5) look(from + i);
+        expect(cache.bytes.length).toBeLessThanOrEqual(bytes);
+      }),
+      runs(40),
+    );
   });
 
   it('answers IO, with the place, when a source gives less than it has', () => {
@@ -201,6 +260,8 @@ describe('BlockCache', () => {
     expect(cache.readSync(5, target, 0, 0)).toBe(0);
     expect([...target]).toEqual(new Array(8).fill(0xa5));
     expect(source.reads).toEqual([]);
+    expect(cache.load32(0, true)).toBe(DATA_VIEW.getUint32(0, true));
+    expect([cache.load64(0, true), cache.low]).toEqual([true, DATA_VIEW.getUint32(0, true)]);
     for (let less = 1; less <= 8; less++) {
       expect(cache.load32(SIZE - less, false) >= 0).toBe(less >= 4);
       expect(cache.load64(SIZE - less, false)).toBe(less >= 8);
@@ -256,6 +317,29 @@ describe('BlockCache', () => {
     expect(new BlockCache(new MemorySource(DATA)).bytes.buffer).toBe(DATA.buffer);
   });
 
+  it('that has been full keeps what is used again and again, whatever passes through', () => {
+    const source = new PlainSource(DATA);
+    const size = 2 ** 40;
+    const huge: ByteSource = {
+      size,
+      readSync: (offset, ...rest) => source.readSync(offset % BLOCK, ...rest),
+    };
+    let reads = 0;
+    const counted: ByteSource = { size, readSync: (...args) => (reads++, huge.readSync(...args)) };
+    const cache = new BlockCache(counted, 8 * 2 ** 20);
+    for (let i = 0; i < 5000; i++) cache.position(i * 7 * BLOCK);
+    // 1000 blocks, half of what fits, by turns with others that are never asked for again.
+    for (let round = 0; round < 40; round++) {
+      for (let i = 0; i < 1000; i++) cache.position((2 ** 27 - i * 3) * BLOCK);
+    }
+    reads = 0;
+    for (let i = 0; i < 1000; i++) {
+      cache.position((2 ** 27 - i * 3) * BLOCK);
+      cache.position((2 ** 26 + i * 3) * BLOCK);
+    }
+    expect(reads).toBeLessThan(1100);
+  });
+
   it('is exact beyond 2^32, up to 2^53', () => {
     const size = 2 ** 53 - 1;
     const source = new PatternSource(size);
@@ -278,7 +362,7 @@ describe('BlockCache', () => {
   });
 
   it('refuses a size that is none', () => {
-    for (const bytes of [-1, NaN, Infinity, 2 ** 32, '5 MB' as unknown as number]) {
+    for (const bytes of [-1, NaN, Infinity, 2 ** 31 + 1, '5 MB' as unknown as number]) {
       const error = expectCode('INVALID_ARGUMENT', () => new BlockCache(new PlainSource(DATA), bytes));
       expect(error.field).toBe('cacheBytes');
     }

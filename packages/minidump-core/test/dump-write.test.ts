@@ -18,8 +18,8 @@ import { expectCode } from './expect-code.js';
 import { ModelDump } from './portable-model.js';
 import { ramByte } from './portable-world.js';
 
-/** 40 MB of RAM in one run: more than the event loop gets no turn for. */
-const LENGTH = 40 * 2 ** 20;
+/** 18 MB of RAM in one run: more than the event loop gets no turn for. */
+const LENGTH = 18 * 2 ** 20;
 
 const memory: DumpMemory = {
   ...literalMemory([], [{ start: 0, end: LENGTH }]),

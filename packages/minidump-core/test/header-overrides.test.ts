@@ -34,6 +34,12 @@ describe('overrideHeader', () => {
       kernbase: 4096n,
       flags: 0xffff,
     });
+    expect(override({ version: 0, kernbase: 0n, flags: 0n })).toEqual({
+      ...values,
+      version: 0,
+      kernbase: 0n,
+      flags: 0,
+    });
     expect(override({ version: 0xffffffff, kernbase: 2n ** 64n - 1n }).kernbase).toBe(2n ** 64n - 1n);
     expect(values).toMatchObject({ version: 3, kernbase: 5n, flags: 1 });
   });

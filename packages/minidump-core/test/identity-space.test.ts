@@ -25,8 +25,10 @@ function list(space: AddressSpace, from: number, to: number): unknown[][] {
   const cursor = space.mappings(from, to);
   const all: unknown[][] = [];
   const out = new Mapping();
+  out.setEntry(3, 3, 3, 32);
   while (cursor.next(out)) all.push([out.outcome, out.page, out.offset, out.pa, out.length, out.flags]);
   expect(cursor.next(out)).toBe(false);
+  if (all.length > 0) expect([out.entryBits, out.level, out.pageSize]).toEqual([0, 0, 4096]);
   return all;
 }
 

@@ -154,6 +154,8 @@ describe.each(VARIANTS)('a minidump of version $version, $order-endian, bits $bi
       ...{ bits: 64, pageSize: PAGE, kernbase: KERNBASE, warnings: [] },
     });
     expect(core.memory.pages).toEqual({ dumped: dumped.length, missing: 0, partial: 0 });
+    const flat = [{ start: 0, end: PAGE * 8 * core.sections.find(({ name }) => name === 'bitmap')!.length }];
+    expect(core.memory.ranges.ranges).toEqual(variant.version === 2 ? RANGES : flat);
     const names = core.sections.map(({ name }) => name);
     expect(names).toEqual(
       ['header', 'msgbuf', 'dumpAvail', 'bitmap', 'table', 'pages'].filter(
@@ -288,6 +290,18 @@ describe('openMinidump', () => {
     expect(expectCode('CORRUPT', () => openToy(new MemorySource(bytes), variant)).field).toContain(
       'dump_avail',
     );
+  });
+
+  it('opens without any page, and without ranges that nothing tells', () => {
+    for (const variant of VARIANTS) {
+      const bytes = BUILT.get(variant)!.slice(0, 9 * PAGE);
+      const sizes = { bitmapsize: 0, dumpavailsize: 0, msgbufsize: 0, tablesize: 0 };
+      const core = openToy(new MemorySource(bytes), variant, sizes);
+      expect(core.memory.ranges.ranges).toEqual([]);
+      expect(core.memory.pages).toEqual({ dumped: 0, missing: 0, partial: 0 });
+      expect(core.addressSpace!.mappings(0, 2 ** 52).next(new Mapping())).toBe(false);
+      expect(core.sections.at(-1)).toEqual({ name: 'pages', offset: PAGE, length: 0 });
+    }
   });
 
   it('reads the head of files of any length', () => {

@@ -85,6 +85,21 @@ describe('PageRanges', () => {
     );
   });
 
+  it('answers the same in any order of questions', () => {
+    fc.assert(
+      fc.property(rangeLists(4096), fc.array(fc.nat(60), { maxLength: 40 }), (list, pfns) => {
+        const ranges = new PageRanges(list, 4096);
+        for (const pfn of pfns) {
+          const fresh = new PageRanges(list, 4096);
+          same(ranges.bitOf(pfn), fresh.bitOf(pfn), 'bitOf', pfn);
+          same(ranges.nextPage(pfn), fresh.nextPage(pfn), 'nextPage', pfn);
+          same(ranges.endBitOf(pfn), fresh.endBitOf(pfn), 'endBitOf', pfn);
+        }
+      }),
+      runs(100),
+    );
+  });
+
   it('has the bits of freebsd-dumps.md 7.1', () => {
     const list = [
       { start: 0x1000, end: 0xa0000 },

@@ -83,7 +83,7 @@ describe('damaged page tables', () => {
   });
 
   it('is tolerated where most of it is there, and counted', () => {
-    const outcomes = [TABLE_ABSENT, TABLE_TRUNCATED, UNSUPPORTED_ENTRY, UNSUPPORTED_ENTRY];
+    const outcomes = [TABLE_ABSENT, TABLE_TRUNCATED, UNSUPPORTED_ENTRY, UNSUPPORTED_ENTRY] as const;
     const { report } = planPortable(sourceOf([], { addressSpace: damaged(outcomes, 5) }));
     expect(report.damage).toEqual({ tablesAbsent: 1, tablesTruncated: 1, loops: 0, unsupportedEntries: 2 });
     expect(report).toMatchObject({ mappings: 5, pages: 5, mappedBytes: 0x5000 });

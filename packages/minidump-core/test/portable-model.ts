@@ -130,9 +130,11 @@ export class ModelDump {
     return this.pages.get(pa - inPage)?.[Number(inPage)];
   }
 
-  /** u64 number `index` of a section. */
+  /** u64 number `index` of a section; 0 where the file is cut before it. */
   word(name: string, index: bigint | number): bigint {
-    return viewOf(this.section(name)).getBigUint64(Number(index) * 8, true);
+    const view = viewOf(this.section(name));
+    const at = Number(index) * 8;
+    return at + 8 <= view.byteLength ? view.getBigUint64(at, true) : 0n;
   }
 
   private readRanges(): { start: bigint; end: bigint }[] {

@@ -100,6 +100,12 @@ function checkListing(machine: ToyMachine, from: number, to: number, mappings: M
       same(mapping.pageSize, found.pageSize, 'pageSize', at);
       same(mapping.level, found.level, 'level', at);
       same(entryOf(mapping), found.entry, 'entry', at);
+      same(
+        mapping.entryBits,
+        found.entry === undefined ? 0 : machine.description.entryBytes * 8,
+        'entryBits',
+        at,
+      );
       if (mapping.outcome === MAPPED) same(mapping.pa + Number(at - start), found.pa, 'pa', at);
     }
   }
@@ -337,6 +343,64 @@ describe('what is no mapping', () => {
     ]);
   });
 
+  it('ends and begins at any byte, where memory is exact to the byte', () => {
+    const lost = machineOf(
+      {
+        ...{ level: 1, rootEntries: 8 },
+        tears: [
+          { page: 0, at: 20, lost: true }, // in entry 2
+          { page: 0, at: 37, lost: false }, // in entry 4
+        ],
+      },
+      [[-1, 0, { pa: 0x9000 }, { copies: 8 }]],
+    );
+    expect(list(spaceOf(lost).mappings(0, 8)).map(brief)).toEqual([
+      [MAPPED, 0n, 0x9000, 4096],
+      [MAPPED, 0x1000n, 0x9000, 4096],
+      [TABLE_ABSENT, 0x2000n, 0x40010, 3 * 4096],
+      [MAPPED, 0x5000n, 0x9000, 4096],
+      [MAPPED, 0x6000n, 0x9000, 4096],
+      [MAPPED, 0x7000n, 0x9000, 4096],
+    ]);
+    expect(list(spaceOf(lost).mappings(3, 6)).map(brief)).toEqual([
+      [TABLE_ABSENT, 0x3000n, 0x40018, 2 * 4096],
+      [MAPPED, 0x5000n, 0x9000, 4096],
+    ]);
+  });
+
+  it.each([
+    { entryBytes: 4, order: 'little' },
+    { entryBytes: 4, order: 'big' },
+    { entryBytes: 8, order: 'little' },
+    { entryBytes: 8, order: 'big' },
+  ] as const)('is not there where an entry is in two pieces: $entryBytes bytes, $order-endian', (kind) => {
+    for (let at = 1; at < 6 * kind.entryBytes; at++) {
+      const torn = machineOf({ level: 1, rootEntries: 6, ...kind, tears: [{ page: 0, at, lost: false }] }, [
+        [-1, 1, { pa: 0x12345000 }],
+        [-1, 2, { pa: kind.entryBytes === 8 ? 0xedcba_98765000 : 0x98765000, flags: 3 }],
+        [-1, 4, { pa: 0x13579000 }],
+      ]);
+      const mappings = list(spaceOf(torn).mappings(0, 6));
+      checkListing(torn, 0, 6, mappings);
+      expect(mappings.map(({ page }) => page)).toEqual([1, 2, 4]);
+    }
+  });
+
+  it('is never taken for one more of a repeated entry, though memory held that before', () => {
+    const repeated = { pa: 0x8000, repeated: true };
+    // The second root page is the last but one in the file. It ends behind 2 entries of a group of 4.
+    const cut = machineOf({ level: 1, rootEntries: 1024, cut: 2 * 4096 - 16 }, [
+      [-1, 0, repeated, { copies: 1024 }],
+    ]);
+    const mappings = list(spaceOf(cut).mappings(0, 1024)).map(brief);
+    expect(mappings.length).toBe(130);
+    expect(mappings.slice(127)).toEqual([
+      [MAPPED, 508n * 4096n, 0x8000, 4 * 4096],
+      [MAPPED, 512n * 4096n, 0x8000, 2 * 4096],
+      [TABLE_TRUNCATED, 514n * 4096n, 0x41000 + 16, 510 * 4096],
+    ]);
+  });
+
   it('is told of a section that ends early, and of entries without a meaning', () => {
     const machine = machineOf({ level: 2, rootEntries: 8, section: true, sectionCut: 12 }, [
       [-1, 1, { kind: 3, pa: 0x5000 }],
@@ -430,8 +494,16 @@ describe('tables that point at themselves', () => {
       entries: 16,
       root: 0x5000,
     };
-    const space = new RadixSpace(memory, deep, 'big', [region]);
-    const mappings = list(space.mappings(0, 2 ** 24));
+    const behind = {
+      ...region,
+      fromPage: 2 ** 24,
+      toPage: 2 ** 24 + 16,
+      basePage: 2 ** 24,
+      level: 2,
+      shift: 16,
+    };
+    const space = new RadixSpace(memory, deep, 'big', [region, behind]);
+    const mappings = list(space.mappings(0, 2 ** 52));
     expect(mappings.map(({ outcome, level, length }) => [outcome, level, length])).toEqual([
       [TABLE_LOOP, 2, 0x10000],
     ]);

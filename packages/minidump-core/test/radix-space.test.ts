@@ -44,6 +44,7 @@ function check(machine: ToyMachine, space: RadixSpace, page: number, offset: num
   same(out.pageSize, found.pageSize, 'pageSize', kva);
   same(out.level, found.level, 'level', kva);
   same(entryOf(out), found.entry, 'entry', kva);
+  same(out.entryBits, found.entry === undefined ? 0 : machine.description.entryBytes * 8, 'entryBits', kva);
   // To the end of the slot or of the region: the answer holds so long, and there is no reason for less.
   const rest = found.span - Number(kva % BigInt(found.span));
   same(out.length, Math.min(rest, (machine.region.toPage - page) * 4096 - offset), 'length', kva);
@@ -103,6 +104,93 @@ describe('RadixSpace.translate', () => {
     );
   });
 
+  it('keeps many tables apart, in any order of questions', () => {
+    const entry = { flags: 0x0f, repeated: false, fine: false, software: false };
+    const order = fc.array(fc.tuple(fc.nat(15), fc.nat(29)), { minLength: 50, maxLength: 200 });
+    fc.assert(
+      fc.property(
+        fc.constantFrom<4 | 8>(4, 8),
+        fc.constantFrom(0, 0x340, 2 ** 40),
+        order,
+        (entryBytes, basePage, pages) => {
+          // 480 tables, some of which are one and the same, some with fewer rights, some not there.
+          const machine = new ToyMachine({
+            ...{
+              entryBytes,
+              order: 'little',
+              level: 2,
+              rootEntries: 480,
+              section: true,
+              basePage,
+              skip: [0, 0],
+            },
+            ...{ absent: [4], tears: [], cut: 0, sectionCut: 0 },
+            entries: [
+              ...Array.from({ length: 480 }, (_, slot) => ({
+                ...{ table: -1, slot, copies: 1, target: (slot * 7) >> 3 },
+                entry: {
+                  ...entry,
+                  kind: slot % 11 === 0 ? (2 as const) : (1 as const),
+                  pa: slot * 0x10000,
+                  flags: slot & 15,
+                },
+              })),
+              ...Array.from({ length: 90 }, (_, i) => ({
+                ...{ table: i % 6, slot: Math.floor(i / 6), copies: 1, target: 0 },
+                entry: { ...entry, kind: 2 as const, pa: (i + 1) * 0x1000 },
+              })),
+            ],
+          });
+          const space = new RadixSpace(machine.memory(), machine.format, 'little', [machine.region]);
+          // Tables 16 apart, or 128: those compete for a place wherever there are so many.
+          for (const [page, group] of pages) {
+            check(machine, space, basePage + group * 256 + page, page * 7);
+            check(machine, space, basePage + ((group * 2048 + page) % 7680), page);
+          }
+        },
+      ),
+      runs(10),
+    );
+  });
+
+  it.each([4, 8] as const)(
+    'reads tables of %i-byte entries that are torn or cut at any byte',
+    (entryBytes) => {
+      const entry = { flags: 0x0f, repeated: false, fine: false, software: false };
+      const parts = {
+        ...{
+          entryBytes,
+          order: 'little' as const,
+          level: 2 as const,
+          rootEntries: 1,
+          section: true,
+          basePage: 0,
+        },
+        ...{ skip: [0, 0] as [number, number], absent: [], sectionCut: 0 },
+        entries: [
+          { table: -1, slot: 0, copies: 1, target: 0, entry: { ...entry, kind: 1 as const, pa: 0 } },
+          ...Array.from({ length: 16 }, (_, slot) => ({
+            ...{ table: 0, slot, copies: 1, target: 0 },
+            entry: { ...entry, kind: 2 as const, pa: 0x1234_5000 + slot * 0x0110_0000 },
+          })),
+        ],
+      };
+      // The table lies at the start of a page, the third one in the file.
+      for (let at = 1; at <= 16 * entryBytes; at++) {
+        for (const damage of [
+          { tears: [{ page: 2, at, lost: false }], cut: 0 },
+          { tears: [{ page: 2, at, lost: true }], cut: 0 },
+          { tears: [], cut: 4 * 4096 - at },
+        ]) {
+          const machine = new ToyMachine({ ...parts, ...damage });
+          const space = new RadixSpace(machine.memory(), machine.format, 'little', [machine.region]);
+          for (const page of [0, 15, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15])
+            check(machine, space, page, 9);
+        }
+      }
+    },
+  );
+
   it('takes away rights on the way down, and nothing but rights', () => {
     const all = READ | WRITE | EXECUTE | USER | GLOBAL;
     const entry = { fine: false, repeated: false, software: false };
@@ -155,7 +243,8 @@ describe('regions', () => {
     out.setEntry(9, 9, 9, 32);
     const outcome = of.translate(page, offset, out);
     if (out.outcome !== outcome) expect.fail('the outcome was not stored');
-    if (outcome !== MAPPED) expect([out.flags, out.pageSize]).toEqual([0, 0]);
+    if (outcome !== MAPPED) expect([out.flags, out.pageSize, entryOf(out)]).toEqual([0, 0, undefined]);
+    expect(out.level).toBe(outcome === MAPPED || outcome === TABLE_TRUNCATED ? 1 : 0);
     return [outcome, out.length, out.pa];
   };
 

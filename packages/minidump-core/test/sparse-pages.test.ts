@@ -90,6 +90,19 @@ class Model {
     if (at >= 0) this.checkRun(memory, pa, limit);
     else this.checkHole(memory, pa, limit);
     this.checkNext(memory, pa);
+    this.checkLimits(memory, pa, pa + limit);
+  }
+
+  /** With a limit, what lies below it is told exactly, and the rest is anything from it on. */
+  private checkLimits(memory: SparsePages, pa: number, limit: number): void {
+    const next = memory.nextDumped(pa);
+    const found = memory.nextDumped(pa, limit);
+    if (next >= 0 && next < limit) same(found, next, 'nextDumped', pa, limit);
+    else same(found === -1 || found >= limit, true, 'nextDumped', pa, limit, found);
+    if (!this.dumped(pa)) return;
+    const end = memory.dumpedEnd(pa);
+    if (end < limit) same(memory.dumpedEnd(pa, limit), end, 'dumpedEnd', pa, limit);
+    else same(memory.dumpedEnd(pa, limit) >= limit, true, 'dumpedEnd', pa, limit);
   }
 
   private checkRun(memory: SparsePages, pa: number, limit: number): void {

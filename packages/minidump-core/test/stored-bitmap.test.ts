@@ -177,6 +177,24 @@ describe('StoredBitmap', () => {
     expect([clear.count, clear.nextSet(0, bits), clear.nextClear(9, bits)]).toEqual([0, bits, 9]);
   });
 
+  it('finds the one clear bit in chunks of ones, and the one set bit in chunks of zeros', () => {
+    const bits = 4 * CHUNK;
+    for (const order of ORDERS) {
+      for (const bit of [0, 1, 31, CHUNK - 1, CHUNK, CHUNK + 777, 3 * CHUNK - 1, bits - 1]) {
+        const single = encode([bit], bits / 8, order);
+        const inverse = single.map((byte) => byte ^ 255);
+        const set = new StoredBitmap(new MemorySource(single), bits, order);
+        const clear = new StoredBitmap(new MemorySource(inverse), bits, order);
+        for (const from of [0, bit]) {
+          same(set.nextSet(from, bits), bit, order, 'set from', from);
+          same(clear.nextClear(from, bits), bit, order, 'clear from', from);
+        }
+        same(set.nextSet(bit + 1, bits), bits, order, 'set behind', bit);
+        same(clear.nextClear(bit + 1, bits), bits, order, 'clear behind', bit);
+      }
+    }
+  });
+
   it('counts padding over whole chunks, and never hands it out', () => {
     const section = new Uint8Array(5 * 4096).fill(255);
     for (const bits of [0, 1, 31, 32, CHUNK - 1, CHUNK, CHUNK + 1, 4 * CHUNK + 33]) {

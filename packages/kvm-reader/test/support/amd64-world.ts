@@ -79,13 +79,17 @@ function randomRam(prng: Prng): number[] {
 
 /** Up to 40 pages of one kind behind each other, frames in a row or not. */
 function addRun(tables: TestTables, prng: Prng, ram: readonly number[], base: bigint, half: bigint): void {
-  const level = prng.pick([1, 1, 1, 2, 2, 3] as const);
+  const level = prng.pick([1, 1, 1, 1, 2, 2, 2, 3] as const);
   const size = sizeOf(level);
   const place = BigInt(prng.pick([0, 0, 0x1ff000, 0x200000, 0x3ffff000, prng.below(0x7ffff000)]));
   let kva = ((base + place) / BigInt(size)) * BigInt(size);
   const [writable, executable, user, global] = [50, 50, 20, 50].map((percent) => prng.chance(percent));
   let pa = randomPa(tables, prng, ram, size);
-  for (let count = level === 1 ? prng.pick([1, 3, 16, 40]) : prng.pick([1, 2]); count > 0; count--) {
+  for (
+    let count = level === 1 ? prng.pick([1, 3, 16, 40]) : level === 2 ? prng.pick([1, 2]) : 1;
+    count > 0;
+    count--
+  ) {
     addLeaf(tables, { kva, level, pa, writable, executable, user, global });
     kva += BigInt(size);
     pa = prng.chance(10) ? randomPa(tables, prng, ram, size) : pa + size;
