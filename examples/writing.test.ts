@@ -78,12 +78,13 @@ describe('a dump from a live pmap', () => {
 
 describe('run by hand', () => {
   const folder = mkdtempSync(join(tmpdir(), 'libkvm-example-'));
-  afterAll(() => rmSync(folder, { recursive: true }));
+  const { image } = sampleImage();
+  afterAll(() => [folder, dirname(image)].forEach((path) => rmSync(path, { recursive: true })));
 
   it.each(['fixture-core', 'live-pmap', 'image-to-minidump'])('%s prints what it made', async (name) => {
     const path = `./${name}.mjs`;
     const out = join(folder, `${name}.minidump`);
-    const files = name === 'image-to-minidump' ? [sampleImage().image, out] : [out];
+    const files = name === 'image-to-minidump' ? [image, out] : [out];
     const { argv } = process;
     const lines: string[] = [];
     const log = console.log;
