@@ -39,7 +39,8 @@ export class PortableCursor implements MappingCursor {
   ) {
     const { segments } = space;
     this.mappingsLeft = space.walkLimit;
-    this.index = segments.seek(fromPage, 0);
+    // A granule larger than 4 KB reaches into windows that are empty.
+    this.index = fromPage < toPage ? segments.seek(fromPage, 0) : segments.length;
     if (this.index >= segments.length) return;
     segments.load(this.index);
     this.granule = Math.max(0, Math.floor(segments.distanceTo(fromPage, 0) / 2 ** segments.shift));
