@@ -87,7 +87,12 @@ export class PortableCursor implements MappingCursor {
       count = most;
     } else {
       out.pa = leafPa(low, high);
-      while (count < most && this.follows(leaf + count, low, high, out.pa + count * granule)) count++;
+      while (
+        count < most &&
+        this.follows(leaf + count, low, high, out.pa + count * granule) &&
+        this.space.sameEntry(leaf, leaf + count)
+      )
+        count++;
     }
     out.length = count * granule;
     this.space.loadEntry(leaf, out);

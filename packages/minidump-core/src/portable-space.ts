@@ -90,6 +90,19 @@ export class PortableSpace implements AddressSpace {
     return 2 ** 26 + 16 * (this.tables.leaves.length / 8 + this.tables.dumped);
   }
 
+  /** Whether two leaves have the same exact entry; true where the file has none. */
+  sameEntry(leaf: number, other: number): boolean {
+    const { entries } = this.tables;
+    if (entries === undefined) return true;
+    if (!this.cache.load64(entries.offset + leaf * 8, true)) return false;
+    const { low, high } = this.cache;
+    return (
+      this.cache.load64(entries.offset + other * 8, true) &&
+      this.cache.low === low &&
+      this.cache.high === high
+    );
+  }
+
   /** Offset in the file of a leaf. */
   leafOffset(leaf: number): number {
     return this.tables.leaves.offset + leaf * 8;
