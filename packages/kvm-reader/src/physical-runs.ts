@@ -65,7 +65,8 @@ export class PhysicalRuns {
       const before = (this.page - mapping.page) * KVA_PAGE + this.offset - mapping.offset;
       if (before >= mapping.length) continue;
       if (before < 0 || mapping.outcome !== MAPPED) return false;
-      this.take(mapping.pa + before, mapping.length - before);
+      const following = this.cursor.follow?.(mapping) ?? 0;
+      this.take(mapping.pa + before, mapping.length - before + following);
       return true;
     }
     return false;
@@ -82,7 +83,8 @@ export class PhysicalRuns {
     this.aheadLength = Math.min(length, this.left);
     this.left -= this.aheadLength;
     const end = this.offset + this.aheadLength;
-    this.page += Math.floor(end / KVA_PAGE);
-    this.offset = end % KVA_PAGE;
+    const pages = Math.floor(end / KVA_PAGE);
+    this.page += pages;
+    this.offset = end - pages * KVA_PAGE;
   }
 }

@@ -58,6 +58,23 @@ export class RadixCursor implements MappingCursor {
     return false;
   }
 
+  follow({ page, offset, pa, length, outcome }: Mapping): number {
+    if (this.depth < 0 || outcome !== MAPPED) return 0;
+    const { entry } = this;
+    const { format } = this.space;
+    const table = this.stack[this.depth];
+    const { level, shift, span, toPage } = table;
+    const room = (toPage - page) * KVA_PAGE - offset - length;
+    let bytes = 0;
+    while (bytes + span <= room && table.peek()) {
+      format.decode(level, table.low, table.high, entry, shift);
+      if (entry.kind !== ENTRY_LEAF || entry.size !== span || entry.pa !== pa + length + bytes) break;
+      table.index++;
+      bytes += span;
+    }
+    return bytes;
+  }
+
   private enterRegion(): boolean {
     while (++this.region < this.space.regions.length) {
       const region = this.space.regions[this.region];
