@@ -1,5 +1,16 @@
 import { randomBytes } from 'node:crypto';
-import { close, constants, fsync, open, openSync, rename, unlink, write, writeSync } from 'node:fs';
+import {
+  close,
+  constants,
+  fdatasync,
+  fsync,
+  open,
+  openSync,
+  rename,
+  unlink,
+  write,
+  writeSync,
+} from 'node:fs';
 import { dirname } from 'node:path';
 import { promisify } from 'node:util';
 import { crc32 } from 'node:zlib';
@@ -8,6 +19,7 @@ import { onFile, onFileAsync } from './node-system-error.js';
 
 const system = {
   close: promisify(close),
+  fdatasync: promisify(fdatasync),
   fsync: promisify(fsync),
   open: promisify(open),
   rename: promisify(rename),
@@ -17,6 +29,8 @@ const system = {
 
 /** From this length on a write goes to another thread, and whoever writes can make the next piece meanwhile. */
 const LARGE = 65536;
+/** So many bytes are sent on to the disk while more are made, or the last flush would have to wait for all of them. */
+const FLUSH_BYTES = 32 * 1024 * 1024;
 
 /**
  * A file that appears under its name only when it is whole: bytes go to a temporary file beside it, which is flushed and
@@ -28,6 +42,10 @@ export class FileSink implements ByteSink {
   private readonly temporary: string;
   private fd: number;
   private position = 0;
+  private flushedTo = 0;
+  private flushing: Promise<void> | undefined;
+  /** What a flush in between failed with: the system says so only once. */
+  private flushFailure: { readonly cause: unknown } | undefined;
 
   /** @throws KvmError `IO` when no file can be made there */
   constructor(readonly path: string) {
@@ -50,6 +68,8 @@ export class FileSink implements ByteSink {
   /** Flushes the bytes and gives the file its name, replacing what had it. */
   commit(): Promise<void> {
     return onFileAsync(this.path, async () => {
+      await this.flushing;
+      if (this.flushFailure) throw this.flushFailure.cause;
       await system.fsync(this.fd);
       await this.close();
       await system.rename(this.temporary, this.path);
@@ -70,12 +90,24 @@ export class FileSink implements ByteSink {
       at += bytesWritten;
       this.position += bytesWritten;
     }
+    if (this.flushFailure) throw this.flushFailure.cause;
+    if (this.flushing === undefined && this.position - this.flushedTo >= FLUSH_BYTES) this.flush();
+  }
+
+  /** Begins to flush what there is; nobody waits for it. */
+  private flush(): void {
+    this.flushedTo = this.position;
+    this.flushing = system
+      .fdatasync(this.fd)
+      .catch((cause: unknown) => void (this.flushFailure = { cause }))
+      .then(() => void (this.flushing = undefined));
   }
 
   private async close(): Promise<void> {
     if (this.fd < 0) return;
     const { fd } = this;
     this.fd = -1;
+    await this.flushing;
     await system.close(fd);
   }
 }

@@ -11,10 +11,12 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { crc32 } from 'node:zlib';
 import { Prng } from '@libkvm/fixtures';
 import {
   BlockCache,
   dumpToBytes,
+  isKvmError,
   KvmError,
   literalAddressSpace,
   literalMemory,
@@ -26,6 +28,7 @@ import {
 } from '@libkvm/minidump-core';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { openKvm } from '../src/index.js';
+import { openKvmFile } from '../src/node.js';
 import { FileSink, writeDumpFile } from '../src/node-file-sink.js';
 import { bundleChild } from './support/child.js';
 import { LONG } from './support/long.js';
@@ -67,7 +70,7 @@ async function failure(promise: Promise<unknown>): Promise<KvmError> {
   try {
     await promise;
   } catch (error) {
-    if (error instanceof KvmError) return error;
+    if (isKvmError(error)) return error;
     throw error;
   }
   throw new Error('no error');
@@ -81,6 +84,17 @@ describe('a written file', () => {
     expect(left()).toEqual(['vmcore.0']);
     // It holds a machine's memory: for nobody else to read.
     expect(statSync(target).mode & 0o077).toBe(0);
+  });
+
+  it('is whole where it is so long that it is flushed on the way', async () => {
+    const length = 70 * 2 ** 20;
+    const large = { ...memory, ...literalMemory([], [{ start: 0, end: length }]), readSync: memory.readSync };
+    const plan = planOf(large, length);
+    await writeDumpFile(plan, target);
+    const kvm = openKvmFile(target, { architectures: [] });
+    const { problems } = verifyCore(kvm.core.cache, () => kvm.core, crc32);
+    kvm.close();
+    expect([problems, statSync(target).size, left()]).toEqual([[], plan.size, ['vmcore.0']]);
   });
 
   it('takes the place of an older one', async () => {

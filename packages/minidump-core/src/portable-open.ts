@@ -21,7 +21,7 @@ import {
   TRAILER_MAGIC,
 } from './portable-header.js';
 import { PortableSpace } from './portable-space.js';
-import { PHYSICAL_LIMIT } from './source-check.js';
+import { MAX_DIRECT_PA, PHYSICAL_LIMIT } from './source-check.js';
 import { SparsePages } from './sparse-pages.js';
 import { StoredBitmap } from './stored-bitmap.js';
 import { latin1, type StructValues } from './struct.js';
@@ -107,6 +107,9 @@ function checkDirectMap({ flags, elfClass, dmapBase, dmapEnd, dmapPhys }: Portab
   check(dmapBase % page === 0n, 'dmapBase', dmapBase);
   check(dmapEnd === 0n || dmapEnd > dmapBase, 'dmapEnd', dmapEnd);
   check(dmapPhys < BigInt(PHYSICAL_LIMIT) && dmapPhys % page === 0n, 'dmapPhys', dmapPhys);
+  // It may be wider than physical memory, but its PAs have to be exact numbers.
+  const end = dmapEnd === 0n ? 1n << 64n : dmapEnd;
+  check(dmapPhys + (end - dmapBase) <= MAX_DIRECT_PA, 'dmapEnd', dmapEnd);
 }
 
 /** The section table, checked: names, aligned and ascending offsets, lengths that a file can have. */

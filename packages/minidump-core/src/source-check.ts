@@ -7,6 +7,8 @@ import { PageRanges, type ByteRange } from './page-ranges.js';
 
 /** PAs of every dump lie below this: the leaf entry of portable minidumps has room for no more, nor has any machine. */
 export const PHYSICAL_LIMIT = 2 ** 52;
+/** The PAs of a direct map may lie above all memory (LA57 kernels reserve 8 PB), and still have to be exact numbers. */
+export const MAX_DIRECT_PA = 1n << 53n;
 /** The smallest hardware mapping there is: ARM's subpages. */
 const UNIT = 1024;
 
@@ -26,6 +28,7 @@ export function checkMachine({ machine, messageBuffer }: DumpSource): void {
   requireFact(base >= 0n && base < top && base % BigInt(KVA_PAGE) === 0n, 'directMap.base', base);
   requireFact(end > base && end <= top, 'directMap.end', end);
   requireFact(isPhysical(phys) && phys % KVA_PAGE === 0, 'directMap.phys', phys);
+  requireFact(BigInt(phys) + (end - base) <= MAX_DIRECT_PA, 'directMap.end', end);
 }
 
 /**

@@ -200,13 +200,14 @@ class LeafCheck {
     const offset = this.leaves.offset + index * 8;
     if (!cache.load64(offset, true)) return;
     const { low, high } = cache;
-    const where = `leaves[${index}]`;
-    if (!leafSound(low, high)) list.add(where, 'has reserved bits set', offset);
+    // Names are made for those few that have a problem only: there may be millions.
+    const problem = (message: string): void => list.add(`leaves[${index}]`, message, offset);
+    if (!leafSound(low, high)) problem('has reserved bits set');
     if (!leafValid(low)) return this.checkInvalid(index, granules);
     const pa = leafPa(low, high);
-    if (pa % granule !== 0) list.add(where, `maps ${toHex(pa)}, which lies inside a granule`, offset);
-    if (2 ** leafShift(high) < granule) list.add(where, 'is of a mapping smaller than its granule', offset);
-    if (pa + granule * granules > PHYSICAL_LIMIT) list.add(where, 'maps PAs that no machine has', offset);
+    if (pa % granule !== 0) problem(`maps ${toHex(pa)}, which lies inside a granule`);
+    if (2 ** leafShift(high) < granule) problem('is of a mapping smaller than its granule');
+    if (pa + granule * granules > PHYSICAL_LIMIT) problem('maps PAs that no machine has');
   }
 
   private checkInvalid(index: number, granules: number): void {

@@ -230,6 +230,7 @@ describe('a source that no dump can hold', () => {
     fails(withMachine({ directMap: { base: 0x1000n, end: 0x1000n, phys: 0 } }), 'directMap.end');
     fails(withMachine({ directMap: { base: 0x1000n, end: 0x3000n, phys: 1 } }), 'directMap.phys');
     fails(withMachine({ directMap: { base: 0x1000n, end: 0x3000n, phys: 2 ** 52 } }), 'directMap.phys');
+    fails(withMachine({ directMap: { base: 0n, end: (1n << 53n) + 0x1000n, phys: 0 } }), 'directMap.end');
     fails(withMachine({ bits: 32, directMap: { base: 0n, end: 1n << 33n, phys: 0 } }), 'directMap.end');
     const messageBuffer = { ring: new MemorySource(new Uint8Array(10)), start: 10 };
     fails(sourceOf([one], { messageBuffer }), 'messageBuffer.start');

@@ -88,7 +88,7 @@ function randomRanges(prng: Prng, unit: number): ByteRange[] {
     if (end > start) ranges.push({ start, end });
     at = Math.max(start, end) + prng.pick([0, 1, unit, 0x80000, 0x123456000, 2 ** 40]);
   }
-  return ranges;
+  return ranges.length > 0 ? ranges : [{ start: 0x10000, end: 0x10000 + unit }];
 }
 
 /** Every page that a range touches, once. */
