@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { amd64 } from '@libkvm/arch-amd64';
 import { Amd64Machine, directMapOf, pagesOf, Prng, type Amd64Mapping } from '@libkvm/fixtures';
-import { dumpSourceOf, planPortable, writeDumpSync, type DumpReport } from '@libkvm/minidump-core';
+import { dumpSourceOf, planPortable, writeDumpSync, type PortablePlan } from '@libkvm/minidump-core';
 import { afterAll, describe, expect, it } from 'vitest';
 import { openKvm } from '../src/index.js';
 import { bundleChild } from './support/child.js';
@@ -52,7 +52,7 @@ function idleMachine(): Amd64Machine {
   });
 }
 
-function reportOf(report: DumpReport): string {
+function reportOf(report: PortablePlan['report']): string {
   const { size, pages, metadataBytes, metadataShare, tables } = report;
   const kb = (bytes: number): string => `${Math.round(bytes / 1024)} KB`;
   return (

@@ -3,6 +3,7 @@ import type { BlockCache } from './block-cache.js';
 import type { ByteSource } from './byte-source.js';
 import type { Section } from './core.js';
 import type { MinidumpLayout } from './minidump-layout.js';
+import type { MinidumpWriter } from './minidump-writer.js';
 import type { PhysicalMemory } from './physical-memory.js';
 
 /**
@@ -36,4 +37,6 @@ export interface MinidumpDialect {
   layout(head: Uint8Array, fileSize: number, overrides?: HeaderOverrides, file?: ByteSource): MinidumpLayout;
   /** The KVA -> PA map that the table section describes. It may read physical pages (amd64 versions 2 and 3 do). */
   addressSpace(table: TableSection, memory: PhysicalMemory, layout: MinidumpLayout): AddressSpace;
+  /** How such minidumps are written; absent where they can only be read. */
+  readonly writer?: MinidumpWriter;
 }

@@ -3,11 +3,26 @@ import type { Section } from './core.js';
 import type { DumpSource } from './dump-source.js';
 import { PageSelection, requireSoundTables, type Selection, type SelectionReport } from './page-selection.js';
 import { portableDump } from './portable-write.js';
-import type { PortableOptions, TableReport } from './portable-plan.js';
+import type { Loss } from './losses.js';
+import type { PortableOptions, SegmentReport } from './portable-plan.js';
+
+/** The part of a dump that maps KVA to PA, in numbers. */
+export interface TableReport {
+  /** Bytes of the table section; in portable minidumps of segments, leaves and exact entries. */
+  readonly bytes: number;
+  /** Portable minidumps: segments and leaves, and the bytes they would have with FLAT segments alone. */
+  readonly segments?: number;
+  readonly leaves?: number;
+  readonly flatBytes?: number;
+  /** Page-table pages among the dumped pages, where the format refers to them. */
+  readonly pages?: number;
+}
 
 /** What a plan says of the dump to be: everything but its bytes. */
 export interface DumpReport extends SelectionReport {
   readonly format: string;
+  /** Version of the format, where it has several. */
+  readonly version?: number;
   readonly architecture: string;
   /** Bytes of the file. */
   readonly size: number;
@@ -17,6 +32,8 @@ export interface DumpReport extends SelectionReport {
   readonly tables: TableReport;
   /** What the format cannot hold of the source, a sentence each. */
   readonly losses: readonly string[];
+  /** The same in kinds and numbers, for the formats that count it. */
+  readonly lossList?: readonly Loss[];
 }
 
 /** A dump that is planned and not yet written: all sizes are known and will not change. */
@@ -32,6 +49,11 @@ export interface DumpPlan {
    * @throws KvmError `IO` when the source fails, or changed since it was planned
    */
   bytes(crc32?: Crc32): Generator<Uint8Array, void, undefined>;
+}
+
+/** The plan of a portable minidump. */
+export interface PortablePlan extends DumpPlan {
+  readonly report: DumpReport & { readonly tables: SegmentReport };
 }
 
 /** How a portable minidump is planned. */
@@ -51,7 +73,7 @@ export interface PlanOptions extends Selection, PortableOptions {
  * const plan = planPortable(source, { exact: true });
  * for (const piece of plan.bytes()) sink.write(piece);
  */
-export function planPortable(source: DumpSource, options: PlanOptions = {}): DumpPlan {
+export function planPortable(source: DumpSource, options: PlanOptions = {}): PortablePlan {
   const selection = new PageSelection(source, options);
   if (options.tolerateDamage !== true) requireSoundTables(selection);
   const { sections, tables, size, losses, bytes } = portableDump(selection, options);

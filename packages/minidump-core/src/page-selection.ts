@@ -39,6 +39,9 @@ export interface SelectionReport {
 /** The pages of a dump and the mappings it describes, decided before a byte is written. */
 export class PageSelection {
   readonly bitmap: PageBitmap;
+  /** The pages (KVA >> 12) from the first mapping on and behind the last; both 0 when nothing is mapped. */
+  mappedFrom = 0;
+  mappedTo = 0;
   readonly report: SelectionReport = {
     mappedBytes: 0,
     mappings: 0,
@@ -63,8 +66,13 @@ export class PageSelection {
     [this.fromPage, this.toPage] = window(machine.bits, selection);
     this.dmap = directMapPages(machine.bits, machine.directMap);
     for (const mapping of this.walk()) {
-      if (mapping.outcome === MAPPED) this.selectMapping(mapping.pa, mapping.length);
-      else this.countDamage(mapping.outcome);
+      if (mapping.outcome !== MAPPED) {
+        this.countDamage(mapping.outcome);
+        continue;
+      }
+      if (this.mappedTo === 0) this.mappedFrom = mapping.page;
+      this.mappedTo = mapping.page + Math.ceil((mapping.offset + mapping.length) / KVA_PAGE);
+      this.selectMapping(mapping.pa, mapping.length);
     }
     for (const pa of selection.dropPages ?? []) this.drop(pa);
     for (const pa of selection.addPages ?? []) this.add(pa);
@@ -74,6 +82,13 @@ export class PageSelection {
   /** The mappings that the dump describes, ascending, each time anew: those in the window and not in the direct map. */
   *mappings(): Generator<Mapping, void, undefined> {
     for (const mapping of this.walk()) if (mapping.outcome === MAPPED) yield mapping;
+  }
+
+  /** Whether the page at `pa` lies in RAM, the source holds all of it, and it was not dropped by hand. */
+  holdsPage(pa: number): boolean {
+    const { ranges } = this.bitmap;
+    if (!ranges.has(pa) || this.dropped.has(Math.floor(pa / ranges.pageSize))) return false;
+    return this.wholePages(pa, ranges.pageSize) > 0;
   }
 
   /** What the source's address space says of the window without the direct map, checked. The mapping is reused. */

@@ -1,8 +1,10 @@
 import type { ByteSource } from './byte-source.js';
 import { PieceBuffer, type SectionPlan } from './dump-sections.js';
+import type { DumpMemory } from './dump-source.js';
 import { KvmError } from './errors.js';
+import type { PageBitmap } from './page-bitmap.js';
 import type { PageRanges } from './page-ranges.js';
-import type { PageSelection } from './page-selection.js';
+
 import type { ByteOrder } from './struct.js';
 
 /** Bytes of memory that are copied in one go. */
@@ -26,28 +28,35 @@ export function rangesSection(ranges: PageRanges, order: ByteOrder): SectionPlan
   return { name: 'ranges', length: bytes.length, produce: () => [bytes] };
 }
 
-/** The pages of the bitmap in ascending order, physically contiguous runs copied as runs. */
-export function pagesSection(selection: PageSelection): SectionPlan {
-  const { bitmap, source } = selection;
-  return {
-    name: 'pages',
-    length: bitmap.count * bitmap.ranges.pageSize,
-    produce: () => pageBytes(selection),
-  };
+/** Pages that no RAM holds: made up by a dialect for its page tables. They lie behind all RAM. */
+export interface SparePages {
+  /** PA of the first one. */
+  readonly pa: number;
+  readonly pages: number;
+  /** Their bytes, ascending. A piece is good until the next but one is asked for. */
+  readonly produce: () => Iterable<Uint8Array>;
+}
 
-  function* pageBytes({ bitmap: { ranges } }: PageSelection): Generator<Uint8Array, void, undefined> {
+/** The pages of the bitmap in ascending order, physically contiguous runs copied as runs. */
+export function pagesSection(bitmap: PageBitmap, memory: DumpMemory, spare?: SparePages): SectionPlan {
+  const { pageSize } = bitmap.ranges;
+  return { name: 'pages', length: bitmap.count * pageSize, produce: pageBytes };
+
+  function* pageBytes(): Generator<Uint8Array, void, undefined> {
     const buffer = new PieceBuffer(COPY_BYTES);
     for (const { pa, length } of bitmap.runs()) {
-      for (let done = 0; done < length;) {
-        const count = source.memory.available(pa + done, Math.min(buffer.room, length - done));
-        if (count === 0) throw vanished(pa + done, ranges);
-        source.memory.readSync(pa + done, buffer.bytes, buffer.at, count);
+      const end = Math.min(pa + length, spare?.pa ?? Infinity);
+      for (let at = pa; at < end;) {
+        const count = memory.available(at, Math.min(buffer.room, end - at));
+        if (count === 0) throw vanished(at, pageSize);
+        memory.readSync(at, buffer.bytes, buffer.at, count);
         buffer.at += count;
-        done += count;
+        at += count;
         if (buffer.room === 0) yield buffer.take();
       }
     }
     yield buffer.take();
+    if (spare) yield* spare.produce();
   }
 }
 
@@ -62,12 +71,12 @@ function* copySource(source: ByteSource): Generator<Uint8Array, void, undefined>
   }
 }
 
-function vanished(pa: number, ranges: PageRanges): KvmError {
+function vanished(pa: number, pageSize: number): KvmError {
   return new KvmError('IO', 'a page that was there when the dump was planned can no longer be read', {
     address: BigInt(pa),
     addressSpace: 'physical',
     physicalAddress: pa,
-    length: ranges.pageSize,
+    length: pageSize,
     hint: 'the source changed between planning and writing; plan again, or drop this page',
   });
 }

@@ -15,7 +15,7 @@ export interface PortableOptions {
 }
 
 /** The table sections in numbers. */
-export interface TableReport {
+export interface SegmentReport {
   readonly segments: number;
   readonly leaves: number;
   /** Bytes of segments, leaves and exact entries as written. */
@@ -27,7 +27,7 @@ export interface TableReport {
 /** The sections of a portable minidump between its header and its trailer, in file order. */
 export interface PortableSections {
   readonly sections: readonly SectionPlan[];
-  readonly tables: TableReport;
+  readonly tables: SegmentReport;
   /** Width of the exact entries, 0 without them. */
   readonly entryBits: number;
   /** What the format cannot hold of the source, a sentence each. */
@@ -83,7 +83,7 @@ export function planPortableSections(
         ? [{ name: 'entries', length: counted.leaves * 8, produce: () => leafBytes(walk, true) }]
         : []),
       ...notes,
-      pagesSection(selection),
+      pagesSection(selection.bitmap, source.memory),
     ],
     tables: {
       segments: counted.segments,

@@ -17,13 +17,13 @@ import {
   SECTION_TABLE_AT,
   TRAILER_MAGIC,
 } from './portable-header.js';
-import { planPortableSections, type PortableOptions, type TableReport } from './portable-plan.js';
+import { planPortableSections, type PortableOptions, type SegmentReport } from './portable-plan.js';
 
 /** A portable minidump with all its sizes. */
 export interface PortableDump {
   readonly size: number;
   readonly sections: readonly Section[];
-  readonly tables: TableReport;
+  readonly tables: SegmentReport;
   readonly losses: readonly string[];
   readonly bytes: (crc32: Crc32) => Generator<Uint8Array, void, undefined>;
 }

@@ -14,10 +14,7 @@ export function reportSheet(file: string, report: DumpReport): string {
       `${dropped.outsideRam} outside of RAM, ${dropped.absent} not in the source, ${dropped.byHand} by hand`,
     ],
     ['metadata', `${bytes(report.metadataBytes)}, ${(report.metadataShare * 100).toFixed(2)} % of the file`],
-    [
-      'tables',
-      `${tables.segments} segments, ${tables.leaves} leaves: ${bytes(tables.bytes)} (FLAT: ${bytes(tables.flatBytes)})`,
-    ],
+    ['tables', tableText(tables)],
     ...(missing + damage.unsupportedEntries + damage.loops > 0
       ? [
           [
@@ -29,6 +26,15 @@ export function reportSheet(file: string, report: DumpReport): string {
     ...report.losses.map((loss) => ['lost', loss] as const),
   ];
   return rows.map(([name, text]) => `${name.padEnd(9)} ${text}\n`).join('');
+}
+
+function tableText({ bytes: size, segments, leaves, flatBytes, pages }: DumpReport['tables']): string {
+  return (
+    (segments === undefined ? '' : `${segments} segments, ${leaves} leaves: `) +
+    bytes(size) +
+    (flatBytes === undefined ? '' : ` (FLAT: ${bytes(flatBytes)})`) +
+    (pages === undefined ? '' : `, and ${pages} page-table pages among the pages`)
+  );
 }
 
 function bytes(count: number): string {
