@@ -22,6 +22,8 @@ export interface DumpMemory {
    * asks page by page, which takes long where much of what is mapped is not there.
    */
   hole?(pa: number, limit: number): number;
+  /** Pages that the source lists and does not hold, because its file was cut: for the report. */
+  readonly missingPages?: number;
   /** Reads bytes that {@link DumpMemory.available} granted. Throws when it fails all the same. */
   readSync(pa: number, target: Uint8Array, at: number, length: number): void;
 }
@@ -66,6 +68,7 @@ export interface DumpSource {
 export function dumpMemoryOf(memory: PhysicalMemory): DumpMemory {
   return {
     ranges: memory.ranges,
+    missingPages: memory.pages.missing + memory.pages.partial,
     available: (pa, limit) => (memory.locate(pa) < 0 ? 0 : memory.run(pa, limit)),
     hole: (pa, limit) => memory.hole(pa, limit),
     readSync: (pa, target, at, length) => memory.cache.readThrough(memory.locate(pa), target, at, length),

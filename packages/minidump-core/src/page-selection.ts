@@ -12,6 +12,11 @@ export interface Selection {
   readonly from?: number | bigint;
   /** KVA behind the last one. */
   readonly to?: number | bigint;
+  /**
+   * Which pages go in: those that a mapping reaches (`mapped`, unless told otherwise), or every page of RAM that the source
+   * holds (`all`): a dump is converted with all of its pages, for those who chose them knew why.
+   */
+  readonly pages?: 'mapped' | 'all';
   /** PAs of pages to add, whether mapped or not (FreeBSD's dump_add_page). */
   readonly addPages?: Iterable<number>;
   /** PAs of pages to leave out, whatever maps them (dump_drop_page). */
@@ -29,9 +34,10 @@ export interface SelectionReport {
   added: number;
   /**
    * Pages left out: no RAM (devices), RAM that the source does not hold, dropped by hand. Those of the first two kinds
-   * count once for each mapping that reaches them.
+   * count once for each mapping that reaches them. `truncated`: pages of the source that its file ends before, mapped or
+   * not.
    */
-  dropped: { outsideRam: number; absent: number; byHand: number };
+  dropped: { outsideRam: number; absent: number; byHand: number; truncated: number };
   /** Page tables that could not be read, and entries that could not be understood. */
   damage: { tablesAbsent: number; tablesTruncated: number; loops: number; unsupportedEntries: number };
 }
@@ -47,7 +53,7 @@ export class PageSelection {
     mappings: 0,
     pages: 0,
     added: 0,
-    dropped: { outsideRam: 0, absent: 0, byHand: 0 },
+    dropped: { outsideRam: 0, absent: 0, byHand: 0, truncated: 0 },
     damage: { tablesAbsent: 0, tablesTruncated: 0, loops: 0, unsupportedEntries: 0 },
   };
   private readonly fromPage: number;
@@ -74,6 +80,8 @@ export class PageSelection {
       this.mappedTo = mapping.page + Math.ceil((mapping.offset + mapping.length) / KVA_PAGE);
       this.selectMapping(mapping.pa, mapping.length);
     }
+    if (selection.pages === 'all') this.selectAll();
+    this.report.dropped.truncated = memory.missingPages ?? 0;
     for (const pa of selection.dropPages ?? []) this.drop(pa);
     for (const pa of selection.addPages ?? []) this.add(pa);
     this.report.pages = this.bitmap.count;
@@ -106,6 +114,19 @@ export class PageSelection {
       while (cursor.next(mapping)) {
         if (mapping.outcome === MAPPED) order.check(mapping);
         yield mapping;
+      }
+    }
+  }
+
+  /** Every page of RAM that the source holds whole. */
+  private selectAll(): void {
+    const { ranges } = this.bitmap;
+    for (const range of ranges.ranges) {
+      const end = Math.ceil(range.end / ranges.pageSize) * ranges.pageSize;
+      for (let at = Math.floor(range.start / ranges.pageSize) * ranges.pageSize; at < end;) {
+        const there = this.wholePages(at, end - at);
+        if (there > 0) this.bitmap.addRun(at, there);
+        at += there > 0 ? there : this.absentBytes(at, end - at);
       }
     }
   }

@@ -93,7 +93,7 @@ describe('damaged page tables', () => {
     expectCode('CORRUPT', () => planPortable(sourceOf([{ ...one, pa: 0xfe000000 }])));
     const { report } = planPortable(sourceOf([{ ...one, pa: 0xfe000000 }]), { addPages: [0x1000] });
     expect(report).toMatchObject({ pages: 1, added: 1, mappings: 1 });
-    expect(report.dropped).toEqual({ outsideRam: 1, absent: 0, byHand: 0 });
+    expect(report.dropped).toEqual({ outsideRam: 1, absent: 0, byHand: 0, truncated: 0 });
   });
 });
 
@@ -180,7 +180,7 @@ describe('the pages of a plan', () => {
       readSync: () => undefined,
     };
     const { report } = planPortable(sourceOf([{ kva: 0n, pa: 0, length: 0xd000 }], { memory }));
-    expect(report.dropped).toEqual({ absent: 7, outsideRam: 5, byHand: 0 });
+    expect(report.dropped).toEqual({ absent: 7, outsideRam: 5, byHand: 0, truncated: 0 });
     expect(report.pages).toBe(1);
   });
 });

@@ -1,7 +1,7 @@
 import Table from 'cli-table3';
 import { toHex, type Core } from '@libkvm/minidump-core';
 import type { Kvm } from '@libkvm/kvm-reader';
-import type { KernelFacts } from './kernel-facts.js';
+import type { KernelFacts } from '@libkvm/kvm-reader';
 import { visibleLine, type Output } from './output.js';
 import { bytesInUnits, inUnits, plural, sheet } from './text.js';
 

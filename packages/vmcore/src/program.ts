@@ -1,5 +1,6 @@
 import { Command } from 'commander';
 import { version } from '../package.json';
+import { addConvert } from './commands/convert.js';
 import { addCreate } from './commands/create.js';
 import { addDmesg } from './commands/dmesg.js';
 import { addInfo } from './commands/info.js';
@@ -11,7 +12,17 @@ import { addVerify } from './commands/verify.js';
 import type { Session } from './session.js';
 
 /** Each registers one command; this is the order of the help. */
-const COMMANDS = [addInfo, addDmesg, addResolve, addRead, addPages, addSymbols, addCreate, addVerify];
+const COMMANDS = [
+  addInfo,
+  addDmesg,
+  addResolve,
+  addRead,
+  addPages,
+  addSymbols,
+  addCreate,
+  addConvert,
+  addVerify,
+];
 
 /** The command line of one run. */
 export function createProgram(session: Session): Command {

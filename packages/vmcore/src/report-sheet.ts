@@ -11,7 +11,8 @@ export function reportSheet(file: string, report: DumpReport): string {
     ['mappings', `${report.mappings}, ${bytes(report.mappedBytes)} of KVA`],
     [
       'left out',
-      `${dropped.outsideRam} outside of RAM, ${dropped.absent} not in the source, ${dropped.byHand} by hand`,
+      `${dropped.outsideRam} outside of RAM, ${dropped.absent} not in the source, ${dropped.byHand} by hand` +
+        (dropped.truncated > 0 ? `; the source's file ends before ${dropped.truncated} of its pages` : ''),
     ],
     ['metadata', `${bytes(report.metadataBytes)}, ${(report.metadataShare * 100).toFixed(2)} % of the file`],
     ['tables', tableText(tables)],

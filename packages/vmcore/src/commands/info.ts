@@ -4,7 +4,7 @@ import { toHex, type Core } from '@libkvm/minidump-core';
 import type { Kvm } from '@libkvm/kvm-reader';
 import { describe } from '../describe.js';
 import { infoSheet, type CoreFile } from '../info-sheet.js';
-import { kernelFacts, type KernelFacts } from '../kernel-facts.js';
+import { kernelFacts, type KernelFacts } from '@libkvm/kvm-reader';
 import { addCoreOptions, withCore, type CoreOptions } from '../open.js';
 import type { Session } from '../session.js';
 

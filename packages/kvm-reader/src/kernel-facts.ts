@@ -1,5 +1,6 @@
 import { isKvmError } from '@libkvm/minidump-core';
-import type { Kvm, MatchReport } from '@libkvm/kvm-reader';
+import type { MatchReport } from './kernel-match.js';
+import type { Kvm } from './kvm.js';
 
 /** What a kernel file tells of itself and of the machine in the core; what cannot be read is left out. */
 export interface KernelFacts extends MatchReport {
@@ -15,7 +16,7 @@ export interface KernelFacts extends MatchReport {
 /** No string that is asked for here is longer in any kernel. */
 const MAX_STRING = 1024;
 
-/** Reads them; without a kernel file there are none. */
+/** Reads what a kernel file and its core tell; undefined without a kernel file. */
 export function kernelFacts(kvm: Kvm): KernelFacts | undefined {
   const { kernel } = kvm.symbols;
   if (kernel === undefined) return undefined;
@@ -28,6 +29,16 @@ export function kernelFacts(kvm: Kvm): KernelFacts | undefined {
     ...(version !== undefined && { version }),
     ...(osrelease !== undefined && { osrelease }),
     ...(panic !== undefined && { panic }),
+  };
+}
+
+/** What the kernel tells, as the notes of a dump for readers that will not have the kernel. */
+export function kernelNotes(kvm: Kvm): Record<string, string> {
+  const facts = kernelFacts(kvm);
+  return {
+    ...(facts?.version !== undefined && { kernelVersion: facts.version }),
+    ...(typeof facts?.panic === 'string' && { panic: facts.panic }),
+    ...(facts?.buildId !== undefined && { buildId: facts.buildId }),
   };
 }
 
