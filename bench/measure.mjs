@@ -38,9 +38,11 @@ export function median(numbers) {
  * One line of the result.
  *
  * @param row.limit what `ratio` (or, without a floor, `value`) is to stay at or under
+ * @param row.c the figure of a C reader (libkvm's code, built for another system) for the same on another machine of two
+ *   cores: to be compared by order of magnitude only
  */
-export function figure({ name, unit, value, floor, floorIs, limit, ambition }) {
+export function figure({ name, unit, value, floor, floorIs, limit, ambition, c }) {
   const ratio = floor === undefined ? undefined : value / floor;
   const verdict = limit === undefined ? '' : (ratio ?? value) <= limit ? 'ok' : 'miss';
-  return { name, unit, value, floor, floorIs, ratio, limit, ambition, verdict };
+  return { name, unit, value, floor, floorIs, ratio, limit, ambition, c, verdict };
 }
