@@ -16,6 +16,9 @@ export type ArmPteFormat = (typeof ARM_PTE_FORMATS)[number];
 export const ARM_PTE_FORMATS = ['v4', 'xscale', 'xscale3', 'v6-subpages', 'v6', 'lpae'] as const;
 
 const INTEL = 0x69;
+/** The third generation of XScale, of Intel and of Marvell (MIDR and mask as in Linux, arch/arm/mm/proc-xsc3.S). */
+const XSCALE3_MASK = 0xffff_e000;
+const XSCALE3 = [0x6905_6000, 0x5605_6000];
 /** MIDR part numbers of the ARMv6 cores that announce themselves by CPUID registers: ARM1156, ARM1176, ARM11 MPCore. */
 const ARMV6_PARTS = [0xb56, 0xb76, 0xb02];
 
@@ -24,8 +27,9 @@ const ARMV6_PARTS = [0xb56, 0xb76, 0xb02];
  *
  * 1. a format asked for by name;
  * 2. TTBCR.EAE set: `lpae`;
- * 3. MIDR given (Arm ARM DDI 0406, B4.1.105): architecture up to v5TEJ `xscale` for Intel's, `v4` for others; ARMv6
- *    `v6-subpages` if SCTLR says that XP is clear, else `v6`; anything later `v6`;
+ * 3. MIDR given (Arm ARM DDI 0406, B4.1.105): architecture up to v5TEJ `xscale3` for the third generation of XScale,
+ *    `xscale` for others of Intel's, `v4` for the rest; ARMv6 `v6-subpages` if SCTLR says that XP is clear, else `v6`;
+ *    anything later `v6`;
  * 4. SCTLR given with XP (bit 23) clear: `v6-subpages` where TTBCR is given, else `v4`. From ARMv7 on the bit is set,
  *    before ARMv6 it is clear;
  * 5. `v6`.
@@ -48,6 +52,7 @@ export function armPteFormat(registers: Registers, asked?: string): ArmPteFormat
 function byProcessor(midr: number, subpages: boolean): ArmPteFormat {
   const architecture = (midr >>> 16) & 0xf;
   const armv6 = architecture === 7 || (architecture === 0xf && ARMV6_PARTS.includes((midr >>> 4) & 0xfff));
+  if (XSCALE3.includes((midr & XSCALE3_MASK) >>> 0)) return 'xscale3';
   if (architecture < 7) return midr >>> 24 === INTEL ? 'xscale' : 'v4';
   return armv6 && subpages ? 'v6-subpages' : 'v6';
 }

@@ -24,6 +24,11 @@ export function word(registers: Registers, name: string): number | undefined {
   return value === undefined ? undefined : Number(BigInt.asIntN(32, value));
 }
 
+/** A register's value from a word of bits. */
+export function unsigned(bits: number): bigint {
+  return BigInt(bits >>> 0);
+}
+
 /**
  * The physical address in bits `[bits - 1:0]` of a translation table base register, rounded down to the size of the
  * table: below lie attributes, above an ASID or reserved bits.

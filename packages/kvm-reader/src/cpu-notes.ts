@@ -2,12 +2,14 @@ import {
   KvmError,
   isKvmError,
   latin1,
-  struct,
-  type ElfIdentity,
+  type Architecture,
+  type ByteOrder,
+  type NoteLayout,
   type Registers,
 } from '@libkvm/minidump-core';
 import type { ElfFile } from './elf-file.js';
 import type { ElfNote } from './elf-notes.js';
+import { REGISTERS_NOTE, isGeneral, parseRegisters, type ParsedRegisters } from './elf-registers-note.js';
 
 /** What the notes of a memory image say of one processor. */
 export interface CpuState {
@@ -27,153 +29,118 @@ export interface CpuNotes {
   readonly warnings: readonly string[];
 }
 
-/**
- * QEMUCPUState, the descriptor of the note `QEMU` (type 0) for x86, version 1 (QEMU, target/i386/arch_dump.c). Between
- * the fields here lie the other segments: 24 bytes each (selector, limit, flags, pad: u32; base: u64), in the order
- * cs, ds, es, fs, gs, ss, ldt, tr, gdt, idt. QEMU 3.0 and later add a u64 kernel_gs_base behind cr4.
- */
-export const qemuCpuState = struct('QEMUCPUState', {
-  version: { at: 0, kind: 'u32', doc: '1' },
-  size: { at: 4, kind: 'u32', doc: 'bytes of the structure: 432, or 440 with kernel_gs_base' },
-  rsp: {
-    at: 56,
-    kind: 'u64',
-    doc: 'stack pointer; rax, rbx, rcx, rdx, rsi, rdi lie before it, rbp and r8-r15 behind',
-  },
-  rip: { at: 136, kind: 'u64', doc: 'instruction pointer' },
-  rflags: { at: 144, kind: 'u64', doc: 'flags' },
-  fs_base: { at: 240, kind: 'u64', doc: 'base of fs' },
-  gs_base: { at: 264, kind: 'u64', doc: 'base of gs' },
-  tr_base: { at: 336, kind: 'u64', doc: 'base of the task state segment' },
-  gdt_base: { at: 360, kind: 'u64', doc: 'base of the global descriptor table' },
-  idt_base: { at: 384, kind: 'u64', doc: 'base of the interrupt descriptor table' },
-  cr0: { at: 392, kind: 'u64', doc: 'CR0' },
-  cr2: { at: 408, kind: 'u64', doc: 'CR2; CR1, which does not exist, lies before it' },
-  cr3: { at: 416, kind: 'u64', doc: 'CR3' },
-  cr4: { at: 424, kind: 'u64', doc: 'CR4' },
-});
-const KERNEL_GS_BASE_AT = 432;
+/** A megabyte of text is 250 times the VMCOREINFO that kernels write. */
+const MAX_TEXT = 2 ** 20;
+const VERSION_AT = 0;
+const SIZE_AT = 4;
 
-const NT_PRSTATUS = 1;
-const EM_386 = 3;
-const EM_ARM = 40;
-const EM_X86_64 = 62;
-const EM_AARCH64 = 183;
-/** A megabyte of VMCOREINFO is 250 times what kernels write. */
-const MAX_VMCOREINFO = 2 ** 20;
-const CR4_PAE = 0x20n;
-const EFER_LME = 0x100n;
-const EFER_LMA = 0x400n;
-const EFER_NXE = 0x800n;
-
-/** Where `struct elf_prstatus` (Linux, include/linux/elfcore.h) has the general registers of a machine. */
-interface PrStatus {
-  readonly at: number;
-  readonly width: 4 | 8;
-  readonly names: readonly string[];
-}
-
-const PRSTATUS: Readonly<Record<number, PrStatus>> = {
-  // user_regs_struct of arch/x86/include/asm/user_32.h and user_64.h
-  [EM_386]: {
-    at: 72,
-    width: 4,
-    names: words('ebx ecx edx esi edi ebp eax ds es fs gs orig_eax eip cs eflags esp ss'),
-  },
-  [EM_X86_64]: {
-    ...{ at: 112, width: 8 },
-    names: words(
-      'r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi rdi orig_rax rip cs rflags rsp ss fs_base gs_base ds es fs gs',
-    ),
-  },
-  // pt_regs of arch/arm/include/uapi/asm/ptrace.h, user_pt_regs of arch/arm64
-  [EM_ARM]: { at: 72, width: 4, names: words('r0 r1 r2 r3 r4 r5 r6 r7 r8 r9 r10 r11 r12 sp lr pc cpsr') },
-  [EM_AARCH64]: {
-    ...{ at: 112, width: 8 },
-    names: [...Array.from({ length: 31 }, (_, i) => `x${i}`), 'sp', 'pc', 'pstate'],
-  },
-};
+const NO_STATE: CpuState = { registers: {}, assumed: [], general: {} };
 
 /**
  * Reads the notes of a memory image: registers of QEMU's `dump-guest-memory` and of Linux (/proc/vmcore, makedumpfile
- * -E). The notes `CORE` and `QEMU` of a processor are matched by their position among their kind, as QEMU writes them.
- * Damaged notes end the list with a warning; FreeBSD's full dumps have none.
- *
- * EFER is in no note. QEMU marks a dump as EM_X86_64 exactly when the first processor is in long mode (cpu_get_dump_info
- * in target/i386/arch_dump.c), so LME and LMA follow from the machine; NXE is assumed where page-table entries have the
- * bit at all (PAE and long mode): every kernel that uses them sets it, and for those that do not the bit is never set.
+ * -E), as the architecture of the file lays them out, and of this library's own note, which win. The notes of a processor
+ * are matched by their position among their kind, as QEMU writes them. Damaged notes end the list with a warning;
+ * FreeBSD's full dumps have none.
  */
-export function readCpuNotes(elf: ElfFile): CpuNotes {
-  const general: Record<string, bigint>[] = [];
-  const control: QemuState[] = [];
+export function readCpuNotes(elf: ElfFile, architectures: readonly Architecture[]): CpuNotes {
+  const { machine, byteOrder } = elf.identity;
+  const architecture = architectures.find(({ elfMachines }) => elfMachines.includes(machine));
+  const kinds = (architecture?.cpuNotes ?? []).map((layout) => ({ layout, states: [] as CpuState[] }));
   const warnings: string[] = [];
+  const own: ParsedRegisters[] = [];
   let vmcoreInfo: string | undefined;
   try {
     for (const note of elf.notes()) {
-      if (note.name === 'CORE' && note.type === NT_PRSTATUS) general.push(prStatus(note, elf.identity));
-      else if (note.name === 'QEMU' && isX86(elf.identity)) control.push(qemuState(note, elf.identity));
-      else if (note.name === 'VMCOREINFO' && note.length <= MAX_VMCOREINFO) vmcoreInfo = latin1(note.desc);
+      const kind = kinds.find(({ layout }) => isOf(layout, note));
+      if (kind) kind.states.push(stateOf(kind.layout, note, byteOrder));
+      else if (note.length > MAX_TEXT) continue;
+      else if (note.name === 'VMCOREINFO') vmcoreInfo = latin1(note.desc);
+      else if (isOf(OWN, note)) own.push(parseRegisters(note.desc));
     }
   } catch (error) {
     if (!isKvmError(error, 'CORRUPT', 'TRUNCATED')) throw error;
     warnings.push(`the notes cannot be read to their end: ${error.message}`);
   }
-  const count = Math.max(general.length, control.length);
-  const cpus = Array.from({ length: count }, (_, i) => cpuState(general[i], control[i]));
+  const ignored = own.reduce((sum, parsed) => sum + parsed.ignored, 0);
+  if (ignored > 0) warnings.push(`${ignored} words of the note of registers are not understood`);
+  const cpus = withOwn(inOrder(kinds.map(({ states }) => states)), own);
   return { cpus, warnings, ...(vmcoreInfo !== undefined && { vmcoreInfo }) };
 }
 
-/** What QEMU's own note adds to the general registers. */
-interface QemuState {
-  readonly registers: Registers;
-  readonly general: Readonly<Record<string, bigint>>;
+const OWN = { owner: REGISTERS_NOTE.name, type: REGISTERS_NOTE.type };
+
+function isOf({ owner, type }: Pick<NoteLayout, 'owner' | 'type'>, note: ElfNote): boolean {
+  return note.name === owner && (type === undefined || note.type === type);
 }
 
-function cpuState(general: Record<string, bigint> = {}, qemu?: QemuState): CpuState {
-  if (qemu === undefined) return { registers: {}, assumed: [], general };
-  return { registers: qemu.registers, assumed: ['EFER'], general: { ...qemu.general, ...general } };
+/** The n-th notes of all kinds are one processor's; of registers that several have the first kind's are taken. */
+function inOrder(kinds: readonly (readonly CpuState[])[]): CpuState[] {
+  const count = Math.max(0, ...kinds.map(({ length }) => length));
+  return Array.from({ length: count }, (_, i) => {
+    const states = kinds.map((states) => states[i] ?? NO_STATE).reverse();
+    return states.reduce((below, above) => ({
+      registers: { ...below.registers, ...above.registers },
+      assumed: [...below.assumed, ...above.assumed],
+      general: { ...below.general, ...above.general },
+    }));
+  });
 }
 
-/** The general registers of an NT_PRSTATUS note, as far as it reaches; none for a machine that is not known. */
-function prStatus(note: ElfNote, { machine, byteOrder }: ElfIdentity): Record<string, bigint> {
-  const layout = PRSTATUS[machine];
-  const registers: Record<string, bigint> = {};
-  if (layout === undefined || note.length < layout.at + layout.width * layout.names.length) return registers;
-  const view = new DataView(note.desc.buffer);
+/** Processors with the registers of this library's own notes in place of others. */
+function withOwn(cpus: readonly CpuState[], own: readonly ParsedRegisters[]): CpuState[] {
+  const all = [...cpus];
+  for (const parsed of own) {
+    for (const [i, { registers, general }] of parsed.cpus) {
+      while (all.length <= i) all.push(NO_STATE);
+      const before = all[i];
+      all[i] = {
+        registers: { ...before.registers, ...registers },
+        assumed: before.assumed.filter((name) => !Object.hasOwn(registers, name)),
+        general: { ...before.general, ...general },
+      };
+    }
+  }
+  return all;
+}
+
+/**
+ * The registers of a note. One that is too short has none, unless it should say what it is.
+ *
+ * @throws KvmError `CORRUPT` for a structure of another version or size
+ */
+function stateOf(layout: NoteLayout, note: ElfNote, byteOrder: ByteOrder): CpuState {
+  const { version, size, width, infer } = layout;
+  if (note.length < size) {
+    if (version === undefined) return NO_STATE;
+    throw unknownState(layout, note, `has ${note.length} bytes`);
+  }
   const little = byteOrder === 'little';
-  layout.names.forEach((name, i) => {
-    const at = layout.at + i * layout.width;
-    registers[name] = layout.width === 8 ? view.getBigUint64(at, little) : BigInt(view.getUint32(at, little));
-  });
-  return registers;
+  const view = new DataView(note.desc.buffer);
+  const end = version === undefined ? view.byteLength : ownSize(layout, note, view, little);
+  const found = Object.entries(layout.registers)
+    .filter(([, at]) => at + width <= end)
+    .map(([name, at]): [string, bigint] => [
+      name,
+      width === 8 ? view.getBigUint64(at, little) : BigInt(view.getUint32(at, little)),
+    ]);
+  const registers = Object.fromEntries(found.filter(([name]) => !isGeneral(name)));
+  const general = Object.fromEntries(found.filter(([name]) => isGeneral(name)));
+  const inferred = infer?.(registers) ?? {};
+  return { registers: { ...registers, ...inferred }, assumed: Object.keys(inferred), general };
 }
 
-function qemuState(note: ElfNote, { machine, byteOrder }: ElfIdentity): QemuState {
-  if (note.length < qemuCpuState.size) throw unknownState(note, `has ${note.length} bytes`);
-  const bytes = note.desc;
-  const { version, size, cr0, cr2, cr3, cr4, ...general } = qemuCpuState.read(bytes, 0, byteOrder);
-  if (version !== 1 || size < qemuCpuState.size)
-    throw unknownState(note, `has version ${version}, ${size} bytes`);
-  const pae = (cr4 & CR4_PAE) !== 0n ? EFER_NXE : 0n;
-  const efer = machine === EM_X86_64 ? EFER_LME | EFER_LMA | EFER_NXE : pae;
-  const registers = { CR0: cr0, CR2: cr2, CR3: cr3, CR4: cr4, EFER: efer };
-  if (Math.min(size, bytes.length) < KERNEL_GS_BASE_AT + 8) return { registers, general };
-  const gsBase = new DataView(bytes.buffer).getBigUint64(KERNEL_GS_BASE_AT, byteOrder === 'little');
-  return { registers, general: { ...general, kernel_gs_base: gsBase } };
+/** Bytes of a structure that says its version and size, as far as the note holds them. */
+function ownSize(layout: NoteLayout, note: ElfNote, view: DataView, little: boolean): number {
+  const version = view.getUint32(VERSION_AT, little);
+  const size = view.getUint32(SIZE_AT, little);
+  if (version === layout.version && size >= layout.size) return Math.min(size, view.byteLength);
+  throw unknownState(layout, note, `has version ${version}, ${size} bytes`);
 }
 
-function isX86({ machine }: ElfIdentity): boolean {
-  return machine === EM_386 || machine === EM_X86_64;
-}
-
-function unknownState(note: ElfNote, what: string): KvmError {
-  return new KvmError('CORRUPT', `the QEMU note at offset ${note.offset} ${what}; version 1 was expected`, {
-    offset: note.offset,
-    field: 'QEMUCPUState',
-    hint: 'give the control registers by hand',
-  });
-}
-
-function words(text: string): string[] {
-  return text.split(' ');
+function unknownState({ owner, version }: NoteLayout, note: ElfNote, what: string): KvmError {
+  return new KvmError(
+    'CORRUPT',
+    `the ${owner} note at offset ${note.offset} ${what}; version ${version} was expected`,
+    { offset: note.offset, field: owner, hint: 'give the control registers by hand' },
+  );
 }

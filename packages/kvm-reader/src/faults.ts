@@ -9,6 +9,7 @@ import {
   UNSUPPORTED_ENTRY,
   kvaOf,
   toHex,
+  type Core,
   type KvmErrorDetails,
   type PhysicalMemory,
 } from '@libkvm/minidump-core';
@@ -56,13 +57,11 @@ export function virtualFault(
         holeLength,
       });
     default:
-      if (translator.core.addressSpace === undefined) return noAddressSpace(where);
+      if (translator.core.addressSpace === undefined) return noAddressSpace(translator.core, where);
       return new KvmError('NOT_MAPPED', `not mapped: ${toHex(address)}`, {
         ...where,
         holeLength,
-        ...(address < (translator.core.kernbase ?? 0n) && {
-          hint: `this core describes addresses from ${toHex(translator.core.kernbase ?? 0n)} on: the kernel's`,
-        }),
+        ...belowKernbase(translator.core, address),
       });
   }
 }
@@ -103,10 +102,20 @@ function pageFault(
   });
 }
 
-function noAddressSpace(details: KvmErrorDetails): KvmError {
-  return new KvmError('UNSUPPORTED', 'this image has physical memory only: its page tables are not known', {
+/** Tables of a minidump start at kernbase; those that a processor walks map user addresses as well. */
+function belowKernbase({ kernbase, format }: Core, address: bigint): { hint?: string } {
+  if (kernbase === undefined || address >= kernbase || format === 'elf' || format === 'raw') return {};
+  return { hint: `this core describes addresses from ${toHex(kernbase)} on: the kernel's` };
+}
+
+function noAddressSpace({ whyPhysicalOnly: why }: Core, details: KvmErrorDetails): KvmError {
+  const message = why?.message ?? 'this image has physical memory only: its page tables are not known';
+  return new KvmError('UNSUPPORTED', message, {
     ...details,
-    hint: 'give the registers of a processor (CR3; TTBR0 and TTBCR; ...) and the architecture',
+    hint:
+      why?.hint ??
+      'give the kernel file (--kernel), or registers of a processor (--reg) and the architecture',
+    ...(why && { cause: why }),
   });
 }
 

@@ -1,6 +1,5 @@
 import {
   KvmError,
-  type AddressSpace,
   type Architecture,
   type BlockCache,
   type Core,
@@ -9,14 +8,22 @@ import {
   type Registers,
 } from '@libkvm/minidump-core';
 import { ElfFile } from './elf-file.js';
+import { formatRegisters } from './elf-registers-note.js';
+import { findTables, type Tables } from './image-tables.js';
 import { openElfImage, openRawImage, type MemoryImage, type RawRange } from './memory-image.js';
 
-/** ELF cores with physical segments, walked through the page tables that their registers name. */
+/**
+ * ELF cores with physical segments, walked through the page tables that their registers name, or, in FreeBSD's full dumps,
+ * the symbols of the kernel.
+ */
 export const elfImageFormat: CoreFormat = {
   name: 'ELF core with physical memory',
   probe: (head) =>
     head.length >= 4 && head[0] === 0x7f && head[1] === 0x45 && head[2] === 0x4c && head[3] === 0x46,
-  open: (cache, context) => coreOfImage('elf', openElfImage(cache, ElfFile.open(cache)), context),
+  open: (cache, context) => {
+    const { architectures } = context;
+    return coreOfImage('elf', openElfImage(cache, ElfFile.open(cache), { architectures }), context);
+  },
 };
 
 /**
@@ -30,16 +37,18 @@ export function openRawCore(cache: BlockCache, ranges: readonly RawRange[], cont
 }
 
 /**
- * A memory image as a core. Without registers it has no address space: physical memory can be read all the same.
+ * A memory image as a core. Its page tables are found by registers, the image's own or given ones, or by the symbols of
+ * the kernel. Where they are not, the core has no address space and says why: physical memory can be read all the same.
  *
- * @throws KvmError `INVALID_ARGUMENT` for an architecture that was not given, or one that a register is missing for
+ * @throws KvmError `INVALID_ARGUMENT` for an architecture that was not given, or given registers that do not suffice
  */
 export function coreOfImage(format: string, image: MemoryImage, context: FormatContext): Core {
   const architecture = architectureOf(image, context);
-  const registers = registersOf(image, context);
   const byteOrder =
     context.image?.byteOrder ?? image.identity?.byteOrder ?? architecture?.byteOrders[0] ?? 'little';
-  const addressSpace = walk(architecture, image, registers, context);
+  const own = registersOf(image, context);
+  const tables = findTables(architecture, image, { own, byteOrder }, context);
+  const { addressSpace, why, root } = tables;
   return {
     format,
     architecture: architecture?.name ?? 'unknown',
@@ -47,13 +56,15 @@ export function coreOfImage(format: string, image: MemoryImage, context: FormatC
     bits: architecture?.bits ?? image.identity?.bits ?? 64,
     pageSize: architecture?.pageSizes.find((size) => size >= 4096) ?? 4096,
     ...(addressSpace?.pteFormat !== undefined && { pteFormat: addressSpace.pteFormat }),
+    ...(root?.kernbase !== undefined && { kernbase: root.kernbase }),
     ...elfMachineOf(image, architecture),
     sections: image.sections,
     memory: image.memory,
-    ...(addressSpace && { addressSpace }),
-    notes: notesOf(image, registers),
+    ...(addressSpace && { addressSpace, registers: tables.registers }),
+    ...(why && { whyPhysicalOnly: why }),
+    notes: notesOf(image, tables, context),
     cache: image.cache,
-    warnings: image.warnings,
+    warnings: [...image.warnings, ...tables.warnings],
   };
 }
 
@@ -73,33 +84,15 @@ function architectureOf(
   });
 }
 
-/** The registers of one processor, with those given by hand in place of its own. */
+/** The image's own registers of the processor that is asked for. */
 function registersOf(image: MemoryImage, { image: options }: FormatContext): Registers {
   const cpu = options?.cpu ?? 0;
-  if (cpu > 0 && cpu >= image.cpus.length) {
-    throw new KvmError(
-      'INVALID_ARGUMENT',
-      `the image has registers of ${image.cpus.length} processors, none of ${cpu}`,
-      {
-        field: 'cpu',
-      },
-    );
-  }
-  return { ...image.cpus[cpu]?.registers, ...options?.registers };
-}
-
-function walk(
-  architecture: Architecture | undefined,
-  { memory }: MemoryImage,
-  registers: Registers,
-  { image: options }: FormatContext,
-): AddressSpace | undefined {
-  if (architecture?.walker === undefined || Object.keys(registers).length === 0) return undefined;
-  return architecture.walker(memory, {
-    registers,
-    ...(options?.byteOrder && { byteOrder: options.byteOrder }),
-    ...(options?.pteFormat !== undefined && { pteFormat: options.pteFormat }),
-  });
+  if (cpu === 0 || cpu < image.cpus.length) return image.cpus[cpu]?.registers ?? {};
+  throw new KvmError(
+    'INVALID_ARGUMENT',
+    `the image has registers of ${image.cpus.length} processors, none of ${cpu}`,
+    { field: 'cpu' },
+  );
 }
 
 function elfMachineOf(image: MemoryImage, architecture: Architecture | undefined): { elfMachine?: number } {
@@ -108,15 +101,18 @@ function elfMachineOf(image: MemoryImage, architecture: Architecture | undefined
 }
 
 /** Registers as text, a processor a line; control registers of the one that is walked are those in use. */
-function notesOf(image: MemoryImage, registers: Registers): Record<string, string> {
-  const lines = image.cpus.map(({ registers: own, general }, i) => registerLine(i, { ...own, ...general }));
-  if (lines.length === 0 && Object.keys(registers).length > 0) lines.push(registerLine(0, registers));
-  return lines.length > 0 ? { registers: lines.join('\n') + '\n' } : {};
-}
-
-function registerLine(cpu: number, registers: Registers): string {
-  return [
-    `cpu${cpu}`,
-    ...Object.entries(registers).map(([name, value]) => `${name}=0x${value.toString(16)}`),
-  ].join(' ');
+function notesOf(
+  image: MemoryImage,
+  { registers, root }: Tables,
+  context: FormatContext,
+): Record<string, string> {
+  const walked = context.image?.cpu ?? 0;
+  const cpus = image.cpus.map((cpu, i) => (i === walked ? { ...cpu, registers } : cpu));
+  if (cpus.length === 0 && Object.keys(registers).length > 0) {
+    cpus.push({ registers, assumed: [], general: {} });
+  }
+  return {
+    ...(cpus.length > 0 && { registers: formatRegisters(cpus) }),
+    ...(root?.kernphys !== undefined && { kernphys: `0x${root.kernphys.toString(16)}` }),
+  };
 }

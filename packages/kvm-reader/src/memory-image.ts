@@ -2,7 +2,11 @@ import {
   KvmError,
   SegmentMemory,
   checkedNumber,
+  counted,
+  cutShort,
+  type Architecture,
   type BlockCache,
+  type DumpDelta,
   type PhysicalMemory,
   type PhysicalSegment,
   type Section,
@@ -12,15 +16,7 @@ import { readCpuNotes, type CpuState } from './cpu-notes.js';
 import type { ElfFile } from './elf-file.js';
 import type { ElfFileIdentity, ElfSegment } from './elf-headers.js';
 import { ET_CORE, PT_DUMP_DELTA, PT_LOAD } from './elf-structs.js';
-
-/** Where the kernel image of a FreeBSD full dump was loaded (its PT_DUMP_DELTA header). */
-export interface DumpDelta {
-  /** arm: the KVA that is mapped to `physical`; amd64: KERNBASE. */
-  readonly virtual: bigint;
-  readonly physical: bigint;
-  /** Bytes; on amd64 also the distance of the image from `virtual` (KERNLOAD, 2 MB). */
-  readonly align: number;
-}
+import { isVirtualCore } from './virtual-note.js';
 
 /** Physical memory as a file holds it, and what the file says of the machine: a core without an address space. */
 export interface MemoryImage {
@@ -50,6 +46,12 @@ export interface RawRange {
   readonly length?: number;
 }
 
+/** How an ELF image is opened. */
+export interface ElfImageOptions extends SegmentOptions {
+  /** Architectures whose notes of registers are understood. */
+  readonly architectures?: readonly Architecture[];
+}
+
 /** No physical address: what p_paddr says of memory that has none, in the two widths. */
 const NO_PADDR = { 32: 0xffff_ffffn, 64: 0xffff_ffff_ffff_ffffn };
 
@@ -59,10 +61,10 @@ const NO_PADDR = { 32: 0xffff_ffffn, 64: 0xffff_ffff_ffff_ffffn };
  * ELFCLASS64 says nothing of the machine: QEMU writes it for a 32-bit one with any memory that ends at or above 4 GB.
  *
  * @param cache the bytes of the file that `elf` was opened from
- * @throws KvmError `INVALID_ARGUMENT` for an ELF file that is no core, `UNSUPPORTED` for the core of a process,
- *   `CORRUPT` for impossible addresses
+ * @throws KvmError `INVALID_ARGUMENT` for an ELF file that is no core, `UNSUPPORTED` for the core of a process or one whose
+ *   segments are by KVA (`elf-kva`), `CORRUPT` for impossible addresses
  */
-export function openElfImage(cache: BlockCache, elf: ElfFile, options?: SegmentOptions): MemoryImage {
+export function openElfImage(cache: BlockCache, elf: ElfFile, options: ElfImageOptions = {}): MemoryImage {
   if (elf.identity.type !== ET_CORE) {
     throw new KvmError(
       'INVALID_ARGUMENT',
@@ -79,8 +81,9 @@ export function openElfImage(cache: BlockCache, elf: ElfFile, options?: SegmentO
   const none = NO_PADDR[elf.identity.bits];
   const physical = loads.filter(({ paddr }) => paddr !== none);
   if (physical.length === 0 || isProcessCore(physical)) throw noPhysicalMemory(loads.length);
+  if (isVirtualCore(elf)) throw virtualCore();
   const memory = new SegmentMemory(cache, physical.map(segmentOf), options);
-  const { cpus, vmcoreInfo, warnings } = readCpuNotes(elf);
+  const { cpus, vmcoreInfo, warnings } = readCpuNotes(elf, options.architectures ?? []);
   const skipped = loads.length - physical.length;
   const delta = elf.segments.find(({ type }) => type === PT_DUMP_DELTA);
   return {
@@ -89,8 +92,8 @@ export function openElfImage(cache: BlockCache, elf: ElfFile, options?: SegmentO
     ...(delta && { dumpDelta: { virtual: delta.vaddr, physical: delta.paddr, align: delta.align } }),
     warnings: [
       ...warnings,
-      ...cutShort(memory),
-      ...(skipped > 0 ? [`${skipped} segments have no physical address; they are left out`] : []),
+      ...warningOfCut(memory),
+      ...(skipped > 0 ? [`without physical addresses, and so left out: ${counted(skipped, 'segment')}`] : []),
     ],
   };
 }
@@ -116,7 +119,7 @@ export function openRawImage(cache: BlockCache, ranges: readonly RawRange[]): Me
   });
   const memory = new SegmentMemory(cache, segments);
   const sections = segments.map(({ offset, length }, i) => ({ name: `memory${i}`, offset, length }));
-  return { memory, cache, cpus: [], sections, warnings: cutShort(memory) };
+  return { memory, cache, cpus: [], sections, warnings: warningOfCut(memory) };
 }
 
 /** Cores of processes leave p_paddr 0 in every segment (FreeBSD sys/kern/imgact_elf.c, Linux fs/binfmt_elf.c). */
@@ -133,10 +136,16 @@ function sectionOf({ offset, fileLength }: ElfSegment, index: number): Section {
   return { name: `memory${index}`, offset, length: fileLength };
 }
 
-function cutShort({ pages }: PhysicalMemory): string[] {
-  const { missing, partial, dumped } = pages;
-  if (missing + partial === 0) return [];
-  return [`the file is cut short: ${missing} of ${dumped} pages are missing, ${partial} cut`];
+function warningOfCut({ pages }: PhysicalMemory): string[] {
+  const cut = cutShort(pages);
+  return cut === undefined ? [] : [`the file is cut short: ${cut}`];
+}
+
+function virtualCore(): KvmError {
+  return new KvmError('UNSUPPORTED', 'an ELF core whose segments are by KVA, without page tables', {
+    field: 'PT_NOTE',
+    hint: 'open it with a debugger and the kernel (gdb kernel core); here, open the core that it was made from',
+  });
 }
 
 function noPhysicalMemory(loads: number): KvmError {

@@ -8,6 +8,7 @@ import { openSharedFile, sharedFile } from '../../fixtures/src/shared-files.js';
 import { ElfFile } from '../src/elf-file.js';
 import type { MemoryImage } from '../src/memory-image.js';
 import { openElfImage, openRawImage } from '../src/memory-image.js';
+import { defaultArchitectures as architectures } from '../src/node.js';
 
 /** QEMU's dump-guest-memory of real and hand-built machines, with what QEMU itself says of them. */
 
@@ -59,7 +60,7 @@ describe.each(names)('%s', (name) => {
   function open(file: SharedSource): MemoryImage {
     expect(file.size).toBe(expected.image.uncompressed_size);
     const cache = new BlockCache(file, 1 << 20);
-    return openElfImage(cache, ElfFile.open(cache));
+    return openElfImage(cache, ElfFile.open(cache), { architectures });
   }
 
   it.skipIf(!source)('has the RAM of the machine, and nothing else but BIOS flash', () => {

@@ -1,5 +1,7 @@
 import type { AddressSpace } from './address-space.js';
+import type { Registers } from './architecture.js';
 import type { BlockCache } from './block-cache.js';
+import type { KvmError } from './errors.js';
 import type { PhysicalMemory } from './physical-memory.js';
 import type { ByteOrder } from './struct.js';
 
@@ -36,7 +38,7 @@ export interface CoreFacts {
   readonly bits: 32 | 64;
   /** Bytes of the machine's base page. */
   readonly pageSize: number;
-  /** First KVA that the page-table section covers. */
+  /** First KVA that the page-table section covers; of a full dump, the KVA that its kernel is linked for. */
   readonly kernbase?: bigint;
   readonly directMap?: DirectMap;
   /** Name of the page-table entry format, where the architecture has several (`v6`, `pae`, `lpae`, ...). */
@@ -52,6 +54,10 @@ export interface Core extends CoreFacts {
   readonly memory: PhysicalMemory;
   /** KVA -> PA, without the direct map. Undefined when only physical memory can be read. */
   readonly addressSpace?: AddressSpace;
+  /** The control registers that name the page tables in `memory`, where it holds them and they are walked. */
+  readonly registers?: Registers;
+  /** Why there is no address space, where that is known. */
+  readonly whyPhysicalOnly?: KvmError;
   /** The ring buffer of kernel messages, where the file has a section for it: bytes in memory order. */
   readonly messageBuffer?: Section;
   /** Index in it of the oldest byte, where the file says so. */

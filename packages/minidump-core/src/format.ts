@@ -24,6 +24,10 @@ export interface FormatContext {
   readonly architectures: readonly Architecture[];
   readonly overrides?: HeaderOverrides;
   readonly image?: ImageOptions;
+  /** The address of a kernel symbol, where a kernel file or a resolver was given. */
+  readonly symbols?: (name: string) => bigint | undefined;
+  /** See `RootFacts.ruledOut`: kept while the same file is opened again and again until all its bytes are there. */
+  readonly ruledOut?: Set<bigint>;
 }
 
 /** A codec between a file and the two maps of a core. Readers are given a list of them. */
