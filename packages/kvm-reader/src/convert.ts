@@ -11,11 +11,17 @@ import {
   type DumpSource,
   type MachineFacts,
 } from '@libkvm/minidump-core';
+import { elfDumpFormat, elfKvaDumpFormat } from './elf-dump-formats.js';
 import { kernelNotes } from './kernel-facts.js';
 import type { Kvm } from './kvm.js';
 
 /** The formats of this package that can be written. */
-export const dumpFormats: readonly DumpFormat[] = [portableDumpFormat, freebsdDumpFormat];
+export const dumpFormats: readonly DumpFormat[] = [
+  portableDumpFormat,
+  freebsdDumpFormat,
+  elfDumpFormat,
+  elfKvaDumpFormat,
+];
 
 /** How an opened core is converted. */
 export interface ConvertOptions extends DumpOptions {

@@ -2,6 +2,8 @@ import { KvmError, latin1 } from '@libkvm/minidump-core';
 
 const WINDOWS = 'this library reads FreeBSD and Linux dumps';
 
+const COMPRESSED = 'openKvmFile of @libkvm/kvm-reader/node opens it as it is; elsewhere decompress it first';
+
 interface Recognised {
   readonly name: string;
   readonly hint: string;
@@ -9,8 +11,11 @@ interface Recognised {
 
 /** Files that are met in place of a core: what they are, and what to do. First bytes as hex. */
 const RECOGNISED: readonly (readonly [string, Recognised])[] = [
-  ['1f8b', { name: 'a gzip stream', hint: 'decompress it first: gunzip vmcore.N.gz' }],
-  ['28b52ffd', { name: 'a zstd stream', hint: 'decompress it first: zstd -d vmcore.N.zst' }],
+  [
+    '1f8b',
+    { name: 'a gzip stream', hint: `${COMPRESSED}: gunzip vmcore.N.gz, or DecompressionStream in a browser` },
+  ],
+  ['28b52ffd', { name: 'a zstd stream', hint: `${COMPRESSED}: zstd -d vmcore.N.zst` }],
   ['fd377a585a00', { name: 'an xz stream', hint: 'decompress it first: xz -d' }],
   ['425a68', { name: 'a bzip2 stream', hint: 'decompress it first: bzip2 -d' }],
   ['4d444d5093a7', { name: 'a Windows minidump', hint: 'this library reads kernel minidumps of FreeBSD' }],
@@ -25,18 +30,6 @@ const RECOGNISED: readonly (readonly [string, Recognised])[] = [
   [
     '6d616b6564756d7066696c65',
     { name: 'a flattened makedumpfile stream', hint: 'rearrange it: makedumpfile -R' },
-  ],
-];
-
-const TEXTUAL: readonly (readonly [string, Recognised])[] = [
-  ['FreeBSD Kernel Dump', { name: 'a raw kernel dump header', hint: 'save the core with savecore(8) first' }],
-  [
-    'Cleared Kernel Dump',
-    { name: 'a dump device that savecore(8) has cleared', hint: 'the core it saved is in /var/crash' },
-  ],
-  [
-    'FreeBSD Text Dump',
-    { name: 'a textdump header', hint: 'a textdump holds text, not memory; see textdump(4)' },
   ],
 ];
 
@@ -62,7 +55,7 @@ export function unknownFile(head: Uint8Array, size: number, knownFormats: readon
       },
     );
   }
-  const known = recognise(head, text);
+  const known = recognise(head);
   if (known)
     return new KvmError('UNSUPPORTED', `not a core but ${known.name}`, { offset: 0, hint: known.hint });
   const start = Array.from(head.subarray(0, 8), (byte) => byte.toString(16).padStart(2, '0')).join(' ');
@@ -72,9 +65,8 @@ export function unknownFile(head: Uint8Array, size: number, knownFormats: readon
   });
 }
 
-function recognise(head: Uint8Array, text: string): Recognised | undefined {
+function recognise(head: Uint8Array): Recognised | undefined {
   const hex = Array.from(head.subarray(0, 16), (byte) => byte.toString(16).padStart(2, '0')).join('');
   for (const [magic, what] of RECOGNISED) if (hex.startsWith(magic)) return what;
-  for (const [magic, what] of TEXTUAL) if (text.startsWith(magic)) return what;
   return latin1(head.subarray(TAR_MAGIC, TAR_MAGIC + 5)) === 'ustar' ? TAR : undefined;
 }

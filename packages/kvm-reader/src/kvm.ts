@@ -6,7 +6,6 @@ import {
   isKvmError,
   kvaOf,
   protectionOf,
-  type Core,
   type KvaParts,
 } from '@libkvm/minidump-core';
 import type { PartialRead, ReadOptions, Resolved } from './answers.js';
@@ -14,6 +13,7 @@ import { physicalFault, virtualFault } from './faults.js';
 import { checkMatch, type MatchReport } from './kernel-match.js';
 import { MemoryReader } from './memory-reader.js';
 import { readMessageBuffer, type MessageBuffer } from './message-buffer.js';
+import type { OpenedCore } from './opened-core.js';
 import { walkPages, type PageEntry, type WalkRange } from './page-walk.js';
 import { searchPhysical, searchVirtual, type SearchRange } from './search.js';
 import type { Symbols } from './symbols.js';
@@ -44,7 +44,7 @@ export class Kvm {
 
   constructor(
     /** The two maps and the facts of the file. */
-    readonly core: Core,
+    readonly core: OpenedCore,
     /** The kernel's symbols; empty when no kernel file and no resolver were given. */
     readonly symbols: Symbols,
     private readonly onClose?: () => void,
@@ -274,7 +274,7 @@ export class Kvm {
 }
 
 /** Page and offset of the address so many bytes on. */
-function advance(page: number, offset: number, bytes: number): [number, number] {
+export function advance(page: number, offset: number, bytes: number): [number, number] {
   const end = offset + bytes;
   return [page + Math.floor(end / 4096), end % 4096];
 }

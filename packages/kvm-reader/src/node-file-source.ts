@@ -29,17 +29,7 @@ export class FileSource implements ByteSource {
     if (this.fd < 0) {
       throw new KvmError('IO', `${this.path} is closed`, { offset, length, hint: 'open it again' });
     }
-    let done = 0;
-    try {
-      while (done < length) {
-        const got = readSync(this.fd, target, at + done, Math.min(length - done, MAX_CALL), offset + done);
-        if (got === 0) break;
-        done += got;
-      }
-    } catch (cause) {
-      throw new KvmError('IO', `${this.path}: ${reasonOf(cause)}`, { offset, length, cause });
-    }
-    return done;
+    return readDescriptor(this.fd, this.path, offset, target, at, length);
   }
 
   /** Closes the file; reads fail from then on. May be called again. */
@@ -49,4 +39,26 @@ export class FileSource implements ByteSource {
     this.fd = -1;
     closeSync(fd);
   }
+}
+
+/** Reads from an open file until the bytes are there, or the file ends. */
+export function readDescriptor(
+  fd: number,
+  path: string,
+  offset: number,
+  target: Uint8Array,
+  at: number,
+  length: number,
+): number {
+  let done = 0;
+  try {
+    while (done < length) {
+      const got = readSync(fd, target, at + done, Math.min(length - done, MAX_CALL), offset + done);
+      if (got === 0) break;
+      done += got;
+    }
+  } catch (cause) {
+    throw new KvmError('IO', `${path}: ${reasonOf(cause)}`, { offset, length, cause });
+  }
+  return done;
 }

@@ -22,6 +22,8 @@ export interface DumpCommandOptions extends CoreOptions {
   readonly dmap?: string;
   readonly toPteFormat?: string;
   readonly superpages?: 'freebsd' | 'attributes';
+  readonly dumpHeader?: boolean;
+  readonly info?: string;
   readonly leaveOut?: boolean;
   readonly tolerateDamage?: boolean;
   readonly json?: boolean;
@@ -72,6 +74,8 @@ export function addDumpOptions(command: Command): Command {
         'freebsd: superpages as 4 KB entries, as the kernel makes them or with the attributes they can have',
       ).choices(['freebsd', 'attributes']),
     )
+    .option('--dump-header', 'put a kernel dump header in front and behind, as on a dump device')
+    .option('--info <file>', 'write what savecore(8) writes beside a core (info.N) to this file')
     .option('--leave-out', 'leave out, and count, mappings that the format cannot hold')
     .option('--tolerate-damage', 'go on when page tables are too damaged to be trusted')
     .option('--json', 'print the report as JSON, one object');

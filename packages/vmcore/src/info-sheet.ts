@@ -2,6 +2,7 @@ import Table from 'cli-table3';
 import { toHex, type Core } from '@libkvm/minidump-core';
 import type { Kvm } from '@libkvm/kvm-reader';
 import type { KernelFacts } from '@libkvm/kvm-reader';
+import { dumpRows } from './dump-facts.js';
 import { visibleLine, type Output } from './output.js';
 import { bytesInUnits, inUnits, plural, sheet } from './text.js';
 
@@ -27,7 +28,13 @@ export function infoSheet(file: CoreFile, kvm: Kvm, kernel: KernelFacts | undefi
   const { core } = kvm;
   const { colors } = out;
   const title = (text: string): string => `\n${colors.bold(text)}\n`;
-  const rows = [...fileRows(file, core), ...machineRows(core), ...noteRows(core), ...kernelRows(kernel)];
+  const rows = [
+    ...fileRows(file, core),
+    ...machineRows(core),
+    ...dumpRows(core),
+    ...noteRows(core),
+    ...kernelRows(kernel),
+  ];
   const shown = rows.map(([name, value]): Row => [name, visibleLine(value)]);
   const warnings = core.warnings.map((text) => `${colors.yellow('!')} ${visibleLine(text)}\n`);
   return [

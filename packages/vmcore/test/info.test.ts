@@ -119,7 +119,8 @@ describe('vmcore info', () => {
     for (const [name, bytes, code] of [
       ['empty', '', 'NOT_A_CORE'],
       ['text', 'hello\u001b[2J, world', 'NOT_A_CORE'],
-      ['gzip', Buffer.from('1f8b0800', 'hex'), 'UNSUPPORTED'],
+      ['gzip', Buffer.from('1f8b0800', 'hex'), 'CORRUPT'],
+      ['xz', Buffer.from('fd377a585a00', 'hex'), 'UNSUPPORTED'],
     ] as const) {
       const path = write(name, bytes);
       const ran = await vmcore(['info', path, '--json']);

@@ -18,7 +18,7 @@ export function addConvert(program: Command, session: Session): void {
     .argument('<out>', 'file to write');
   addDumpOptions(command).action(async (core: string, out: string, options: DumpCommandOptions) => {
     const conversion = conversionOf(options);
-    await withCore(session, core, options, (kvm) => writeDump(session, kvm, out, conversion));
+    await withCore(session, core, options, (kvm) => writeDump(session, kvm, out, conversion, options));
   });
   describe(command, {
     json: REPORT_JSON,

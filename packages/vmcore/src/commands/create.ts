@@ -18,7 +18,7 @@ export function addCreate(program: Command, session: Session): void {
     .argument('<out>', 'file to write');
   addDumpOptions(command).action(async (image: string, out: string, options: DumpCommandOptions) => {
     const conversion = conversionOf(options);
-    await withCore(session, image, options, (kvm) => writeDump(session, kvm, out, conversion));
+    await withCore(session, image, options, (kvm) => writeDump(session, kvm, out, conversion, options));
   });
   describe(command, {
     json: REPORT_JSON,

@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import { toHex, type Core } from '@libkvm/minidump-core';
 import type { Kvm } from '@libkvm/kvm-reader';
 import { describe } from '../describe.js';
+import { dumpObject } from '../dump-facts.js';
 import { infoSheet, type CoreFile } from '../info-sheet.js';
 import { kernelFacts, type KernelFacts } from '@libkvm/kvm-reader';
 import { addCoreOptions, withCore, type CoreOptions } from '../open.js';
@@ -34,7 +35,8 @@ export function addInfo(program: Command, session: Session): void {
   describe(command, {
     json: `One object: \`format\`, \`architecture\`, \`version\`, \`byteOrder\`, \`bits\`, \`pageSize\`, \`pteFormat\`,
 \`kernbase\`, \`directMap:{base,end,phys}\`, \`fileSize\`, \`sections:[{name,offset,length}]\`,
-\`pages:{dumped,missing,partial}\`, \`ranges:[{start,end}]\`, \`notes\`, \`warnings\`. With --kernel also
+\`pages:{dumped,missing,partial}\`, \`ranges:[{start,end}]\`, \`dumpHeader\` (that of a dump device, else null),
+\`infoFile\` (what info.N beside the core says, else null), \`dataOffset\` (of the core in the file), \`notes\`, \`warnings\`. With --kernel also
 \`kernel:{verdict,reason,buildId}\`, \`kernelVersion\`, \`osrelease\` and \`panic\`, those that can be read. \`panic\` is
 null when the kernel had not panicked.`,
     examples: ['vmcore info vmcore.0', 'vmcore info vmcore.0 --kernel /boot/kernel/kernel'],
@@ -59,6 +61,7 @@ function infoObject({ size }: CoreFile, kvm: Kvm, kernel: KernelFacts | undefine
     sections: core.sections.map(({ name, offset, length }) => ({ name, offset, length })),
     pages: { dumped, missing, partial },
     ranges: memory.ranges.ranges.map(({ start, end }) => ({ start: toHex(start), end: toHex(end) })),
+    ...dumpObject(core),
     notes: core.notes ?? {},
     warnings: core.warnings,
     ...(kernel && kernelFields(kernel)),

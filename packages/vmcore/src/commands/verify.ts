@@ -1,11 +1,11 @@
 import { crc32 } from 'node:zlib';
 import { BlockCache, verifyCore, type Core, type VerifyReport } from '@libkvm/minidump-core';
-import { openCore } from '@libkvm/kvm-reader';
-import { FileSource, defaultArchitectures } from '@libkvm/kvm-reader/node';
+import { openCore, unwrapCore } from '@libkvm/kvm-reader';
+import { FileSource, defaultArchitectures, fileUnpack } from '@libkvm/kvm-reader/node';
 import type { Command } from 'commander';
 import { describe } from '../describe.js';
 import { FAILED } from '../errors.js';
-import { addCoreOptions, openOptions, type CoreOptions } from '../open.js';
+import { addCoreOptions, openOptions, unpackProgress, withProgress, type CoreOptions } from '../open.js';
 import { visibleLine } from '../output.js';
 import type { Session } from '../session.js';
 
@@ -26,13 +26,19 @@ export function addVerify(program: Command, session: Session): void {
     .option('--json', 'print JSON, one object');
   addCoreOptions(command).action(async (core: string, options: VerifyOptions) => {
     const source = new FileSource(core);
+    const closers = [() => source.close()];
     try {
-      const cache = new BlockCache(source);
-      const open = (): Core =>
-        openCore(cache, { architectures: defaultArchitectures, ...openOptions(options) });
+      const { info: _, ...given } = openOptions(options);
+      const progress = unpackProgress(session);
+      const unpack = fileUnpack(core, { ...given, onProgress: progress.update }, (close) =>
+        closers.push(close),
+      );
+      const how = { architectures: defaultArchitectures, ...given, unpack };
+      const cache = withProgress(progress, () => unwrapCore(new BlockCache(source), how));
+      const open = (): Core => openCore(cache, how);
       await print(session, core, verifyCore(cache, open, crc32));
     } finally {
-      source.close();
+      for (const close of closers) close();
     }
   });
   describe(command, {
