@@ -44,6 +44,8 @@ describe('armPteFormat', () => {
     ['ARM926EJ-S', { MIDR: 0x41069265n, SCTLR: SCTLR_V5 }, 'v4'],
     ['PXA255', { MIDR: 0x69052d06n }, 'xscale'],
     ['i80321', { MIDR: 0x69052420n }, 'xscale'],
+    ['PXA320', { MIDR: 0x69056826n }, 'xscale3'],
+    ['PXA935', { MIDR: 0x56056931n }, 'xscale3'],
     ['ARM1136 with XP', { MIDR: 0x4107b362n, SCTLR: SCTLR_V7 }, 'v6'],
     ['ARM1136 without XP', { MIDR: 0x4107b362n, SCTLR: SCTLR_V5 }, 'v6-subpages'],
     ['ARM1176 without XP', { MIDR: 0x410fb767n, SCTLR: SCTLR_V5 }, 'v6-subpages'],
@@ -255,7 +257,7 @@ describe('damaged tables', () => {
       [4, 0x00000001],
     ] as const;
     const space = walk(wild, {});
-    expect(ask(space, 0x1234)).toMatchObject({ outcome: TABLE_ABSENT, pa: 0xfffffc04 });
+    expect(ask(space, 0x1234)).toMatchObject({ outcome: TABLE_ABSENT, pa: 0xfffffc00 });
     expect(runsOf(space).map(({ outcome, length }) => [outcome, length])).toEqual([
       [TABLE_ABSENT, 0x100000],
       [TABLE_ABSENT, 0x100000],

@@ -8,7 +8,7 @@ import {
   type StructSpec,
   type StructValues,
 } from '@libkvm/minidump-core';
-import { ehdr32, ehdr64, elfIdent, phdr32, phdr64, shdr32, shdr64 } from './elf-structs.js';
+import { ehdr32, ehdr64, elfIdent, phdr32, phdr64, PN_XNUM, shdr32, shdr64 } from './elf-structs.js';
 
 /** What the first bytes of an ELF file say. */
 export interface ElfFileIdentity extends ElfIdentity {
@@ -66,9 +66,8 @@ export interface ElfTables {
 
 const MAGIC = 0x464c_457f;
 const IDENT_BYTES = 16;
-const PN_XNUM = 0xffff;
 /** More headers than any machine or linker makes; a sparse file could claim billions. */
-const MAX_HEADERS = 2 ** 20;
+export const MAX_HEADERS = 2 ** 20;
 const MAX_ENTRY_BYTES = 256;
 
 /** Whether a file that starts with these bytes is an ELF file. */

@@ -125,6 +125,9 @@ export const ET_EXEC = 2;
 export const ET_DYN = 3;
 export const ET_CORE = 4;
 
+/** e_phnum where the number of program headers does not fit: it is in sh_info of section 0 (gABI chapter 4). */
+export const PN_XNUM = 0xffff;
+
 /** p_type (gABI figure 5-2). */
 export const PT_LOAD = 1;
 export const PT_NOTE = 4;

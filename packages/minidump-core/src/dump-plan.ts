@@ -10,7 +10,10 @@ import type { PortableOptions, SegmentReport } from './portable-plan.js';
 export interface TableReport {
   /** Bytes of the table section; in portable minidumps of segments, leaves and exact entries. */
   readonly bytes: number;
-  /** Portable minidumps: segments and leaves, and the bytes they would have with FLAT segments alone. */
+  /**
+   * Portable minidumps: segments and leaves, and the bytes they would have with FLAT segments alone. ELF cores: program
+   * headers, and pages mapped by tables that were made.
+   */
   readonly segments?: number;
   readonly leaves?: number;
   readonly flatBytes?: number;
@@ -34,6 +37,8 @@ export interface DumpReport extends SelectionReport {
   readonly losses: readonly string[];
   /** The same in kinds and numbers, for the formats that count it. */
   readonly lossList?: readonly Loss[];
+  /** How it was written where there was a choice, a sentence each. */
+  readonly remarks?: readonly string[];
 }
 
 /** A dump that is planned and not yet written: all sizes are known and will not change. */

@@ -1,5 +1,6 @@
 import type { AddressSpace } from './address-space.js';
 import { SubSource, type ByteSource } from './byte-source.js';
+import type { Registers } from './architecture.js';
 import type { Core, DirectMap } from './core.js';
 import type { PageRanges } from './page-ranges.js';
 import type { PhysicalMemory } from './physical-memory.js';
@@ -57,9 +58,11 @@ export interface MessageRing {
 export interface DumpSource {
   readonly machine: MachineFacts;
   readonly memory: DumpMemory;
-  /** KVA -> PA. Only its `mappings` are used. */
-  readonly addressSpace: Pick<AddressSpace, 'mappings'>;
+  /** KVA -> PA. Where it tells the format of its entries and its last-level tables, these can be kept as they are. */
+  readonly addressSpace: Pick<AddressSpace, 'mappings' | 'pteFormat' | 'leafTable'>;
   readonly messageBuffer?: MessageRing;
+  /** The control registers that name the page tables in `memory`, where it holds them. */
+  readonly registers?: Registers;
   /** Text sections: `panic`, `kernelVersion`, `buildId`, `time`, `registers`. */
   readonly notes?: Readonly<Record<string, string>>;
 }
@@ -90,7 +93,7 @@ export function dumpSourceOf(core: Core, machine: Partial<MachineFacts> = {}): D
       bits: core.bits,
       byteOrder: core.byteOrder,
       pageSize: core.pageSize,
-      pteFormat: core.pteFormat ?? '',
+      pteFormat: core.pteFormat ?? addressSpace?.pteFormat ?? '',
       ...(kernbase !== undefined && { kernbase }),
       ...(directMap && { directMap }),
       ...machine,
@@ -103,6 +106,7 @@ export function dumpSourceOf(core: Core, machine: Partial<MachineFacts> = {}): D
         start: core.messageBufferStart ?? 0,
       },
     }),
+    ...(core.registers && { registers: core.registers }),
     ...(notes && { notes }),
   };
 }

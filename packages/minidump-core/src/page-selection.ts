@@ -1,17 +1,12 @@
-import { KVA_PAGE, MAPPED, Mapping, TABLE_ABSENT, TABLE_LOOP, TABLE_TRUNCATED } from './address-space.js';
-import type { DirectMap } from './core.js';
+import { KVA_PAGE, MAPPED, type Mapping } from './address-space.js';
 import type { DumpSource } from './dump-source.js';
 import { KvmError } from './errors.js';
-import { KvaParts } from './kva.js';
 import { PageBitmap } from './page-bitmap.js';
-import { checkMachine, dumpRanges, MappingOrder } from './source-check.js';
+import { dumpRanges } from './source-check.js';
+import { countDamage, noDamage, SourceWalk, type KvaWindow, type WalkDamage } from './source-walk.js';
 
 /** Which pages and which part of the address space a dump holds. */
-export interface Selection {
-  /** First KVA whose mappings are dumped; the lowest one unless given. */
-  readonly from?: number | bigint;
-  /** KVA behind the last one. */
-  readonly to?: number | bigint;
+export interface Selection extends KvaWindow {
   /**
    * Which pages go in: those that a mapping reaches (`mapped`, unless told otherwise), or every page of RAM that the source
    * holds (`all`): a dump is converted with all of its pages, for those who chose them knew why.
@@ -38,8 +33,7 @@ export interface SelectionReport {
    * not.
    */
   dropped: { outsideRam: number; absent: number; byHand: number; truncated: number };
-  /** Page tables that could not be read, and entries that could not be understood. */
-  damage: { tablesAbsent: number; tablesTruncated: number; loops: number; unsupportedEntries: number };
+  damage: WalkDamage;
 }
 
 /** The pages of a dump and the mappings it describes, decided before a byte is written. */
@@ -54,11 +48,10 @@ export class PageSelection {
     pages: 0,
     added: 0,
     dropped: { outsideRam: 0, absent: 0, byHand: 0, truncated: 0 },
-    damage: { tablesAbsent: 0, tablesTruncated: 0, loops: 0, unsupportedEntries: 0 },
+    damage: noDamage(),
   };
-  private readonly fromPage: number;
-  private readonly toPage: number;
-  private readonly dmap: [number, number];
+  /** The walk over the source that it was made by. */
+  readonly walk: SourceWalk;
   /** Page frames dropped by hand. */
   private readonly dropped = new Set<number>();
 
@@ -66,14 +59,11 @@ export class PageSelection {
     readonly source: DumpSource,
     selection: Selection = {},
   ) {
-    const { machine, memory } = source;
-    checkMachine(source);
-    this.bitmap = new PageBitmap(dumpRanges(memory.ranges));
-    [this.fromPage, this.toPage] = window(machine.bits, selection);
-    this.dmap = directMapPages(machine.bits, machine.directMap);
-    for (const mapping of this.walk()) {
+    this.walk = new SourceWalk(source, selection);
+    this.bitmap = new PageBitmap(dumpRanges(source.memory.ranges));
+    for (const mapping of this.walk.all()) {
       if (mapping.outcome !== MAPPED) {
-        this.countDamage(mapping.outcome);
+        countDamage(this.report.damage, mapping.outcome);
         continue;
       }
       if (this.mappedTo === 0) this.mappedFrom = mapping.page;
@@ -81,15 +71,15 @@ export class PageSelection {
       this.selectMapping(mapping.pa, mapping.length);
     }
     if (selection.pages === 'all') this.selectAll();
-    this.report.dropped.truncated = memory.missingPages ?? 0;
+    this.report.dropped.truncated = source.memory.missingPages ?? 0;
     for (const pa of selection.dropPages ?? []) this.drop(pa);
     for (const pa of selection.addPages ?? []) this.add(pa);
     this.report.pages = this.bitmap.count;
   }
 
   /** The mappings that the dump describes, ascending, each time anew: those in the window and not in the direct map. */
-  *mappings(): Generator<Mapping, void, undefined> {
-    for (const mapping of this.walk()) if (mapping.outcome === MAPPED) yield mapping;
+  mappings(): Generator<Mapping, void, undefined> {
+    return this.walk.mappings();
   }
 
   /** Whether the page at `pa` lies in RAM, the source holds all of it, and it was not dropped by hand. */
@@ -97,25 +87,6 @@ export class PageSelection {
     const { ranges } = this.bitmap;
     if (!ranges.has(pa) || this.dropped.has(Math.floor(pa / ranges.pageSize))) return false;
     return this.wholePages(pa, ranges.pageSize) > 0;
-  }
-
-  /** What the source's address space says of the window without the direct map, checked. The mapping is reused. */
-  private *walk(): Generator<Mapping, void, undefined> {
-    const mapping = new Mapping();
-    const [dmapFrom, dmapTo] = this.dmap;
-    const windows = [
-      [this.fromPage, Math.min(this.toPage, dmapFrom)],
-      [Math.max(this.fromPage, dmapTo), this.toPage],
-    ];
-    for (const [from, to] of windows) {
-      if (from >= to) continue;
-      const cursor = this.source.addressSpace.mappings(from, to);
-      const order = new MappingOrder(from, to);
-      while (cursor.next(mapping)) {
-        if (mapping.outcome === MAPPED) order.check(mapping);
-        yield mapping;
-      }
-    }
   }
 
   /** Every page of RAM that the source holds whole. */
@@ -198,14 +169,6 @@ export class PageSelection {
     this.dropped.add(pfn);
     if (this.bitmap.dropPage(pa)) this.report.dropped.byHand++;
   }
-
-  private countDamage(outcome: number): void {
-    const { damage } = this.report;
-    if (outcome === TABLE_ABSENT) damage.tablesAbsent++;
-    else if (outcome === TABLE_TRUNCATED) damage.tablesTruncated++;
-    else if (outcome === TABLE_LOOP) damage.loops++;
-    else damage.unsupportedEntries++;
-  }
 }
 
 /**
@@ -228,33 +191,6 @@ export function requireSoundTables({ report }: PageSelection): void {
       hint: 'check the registers, the window and the image; a full dump (--format elf) needs no page tables',
     },
   );
-}
-
-function window(bits: 32 | 64, { from, to }: Selection): [number, number] {
-  const parts = new KvaParts(bits);
-  const end = bits === 32 ? 2 ** 20 : 2 ** 52;
-  const first = from === undefined ? 0 : (parts.set(from), parts.page);
-  if (to === undefined || BigInt(to) >= BigInt(end) * BigInt(KVA_PAGE)) return [first, end];
-  parts.set(to);
-  const last = parts.page + (parts.offset > 0 ? 1 : 0);
-  if (last >= first) return [first, last];
-  throw new KvmError(
-    'INVALID_ARGUMENT',
-    `the KVA window ends before it starts: ${String(from)} to ${String(to)}`,
-    {
-      field: 'kva',
-    },
-  );
-}
-
-/** The pages of the direct map; an empty window behind all others where there is none. */
-function directMapPages(bits: 32 | 64, directMap: DirectMap | undefined): [number, number] {
-  if (directMap === undefined) return [2 ** 52, 2 ** 52];
-  const parts = new KvaParts(bits);
-  parts.set(directMap.base);
-  const from = parts.page;
-  parts.set(directMap.end - 1n);
-  return [from, parts.page + 1];
 }
 
 function badPage(pa: number): KvmError {

@@ -1,10 +1,9 @@
 import type { ByteSource } from './byte-source.js';
 import { PieceBuffer, type SectionPlan } from './dump-sections.js';
 import type { DumpMemory } from './dump-source.js';
-import { KvmError } from './errors.js';
+import { copyRuns, type PhysicalRun } from './memory-runs.js';
 import type { PageBitmap } from './page-bitmap.js';
 import type { PageRanges } from './page-ranges.js';
-
 import type { ByteOrder } from './struct.js';
 
 /** Bytes of memory that are copied in one go. */
@@ -43,21 +42,14 @@ export function pagesSection(bitmap: PageBitmap, memory: DumpMemory, spare?: Spa
   return { name: 'pages', length: bitmap.count * pageSize, produce: pageBytes };
 
   function* pageBytes(): Generator<Uint8Array, void, undefined> {
-    const buffer = new PieceBuffer(COPY_BYTES);
-    for (const { pa, length } of bitmap.runs()) {
-      const end = Math.min(pa + length, spare?.pa ?? Infinity);
-      for (let at = pa; at < end;) {
-        const count = memory.available(at, Math.min(buffer.room, end - at));
-        if (count === 0) throw vanished(at, pageSize);
-        memory.readSync(at, buffer.bytes, buffer.at, count);
-        buffer.at += count;
-        at += count;
-        if (buffer.room === 0) yield buffer.take();
-      }
-    }
-    yield buffer.take();
+    yield* copyRuns(memory, below(bitmap.runs(), spare?.pa ?? Infinity));
     if (spare) yield* spare.produce();
   }
+}
+
+/** Runs as far as they lie below an address. */
+function* below(runs: Iterable<PhysicalRun>, end: number): Generator<PhysicalRun, void, undefined> {
+  for (const { pa, length } of runs) if (pa < end) yield { pa, length: Math.min(length, end - pa) };
 }
 
 function* copySource(source: ByteSource): Generator<Uint8Array, void, undefined> {
@@ -69,14 +61,4 @@ function* copySource(source: ByteSource): Generator<Uint8Array, void, undefined>
     yield buffer.take();
     at += got;
   }
-}
-
-function vanished(pa: number, pageSize: number): KvmError {
-  return new KvmError('IO', 'a page that was there when the dump was planned can no longer be read', {
-    address: BigInt(pa),
-    addressSpace: 'physical',
-    physicalAddress: pa,
-    length: pageSize,
-    hint: 'the source changed between planning and writing; plan again, or drop this page',
-  });
 }
