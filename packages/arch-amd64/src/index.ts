@@ -7,4 +7,6 @@ export { amd64 } from './architecture.js';
 export { amd64Format } from './format.js';
 export { amd64MinidumpHeader } from './header.js';
 export { amd64Minidump } from './minidump.js';
+export { amd64MinidumpWriter } from './minidump-writer.js';
+export { amd64TableEncoder } from './table-encoder.js';
 export { amd64Walker } from './walker.js';

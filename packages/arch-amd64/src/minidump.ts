@@ -18,8 +18,8 @@ import {
 import { HOLE_5_LEVEL, besideHole, holeAround, inHole } from './canonical.js';
 import { amd64Format, PHYSICAL_LIMIT } from './format.js';
 import { amd64MinidumpHeader } from './header.js';
+import { amd64MinidumpWriter, MAGIC } from './minidump-writer.js';
 
-const MAGIC = 'minidump FreeBSD/amd64';
 const NEWEST = 3;
 /** Pages from KVA 0 to the top of the 64-bit space. */
 const TOP_PAGE = 2 ** 52;
@@ -36,6 +36,7 @@ export const amd64Minidump: MinidumpDialect = {
   probe: (head) => latin1(head.subarray(0, 24)) === MAGIC,
   layout,
   addressSpace,
+  writer: amd64MinidumpWriter,
 };
 
 function layout(head: Uint8Array, _fileSize: number, overrides: HeaderOverrides = {}): MinidumpLayout {

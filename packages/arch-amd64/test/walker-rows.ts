@@ -88,15 +88,11 @@ export function expectedRow(
   const high = kva >> (bits - 1n);
   if (high !== 0n && high !== (1n << (65n - bits)) - 1n) return { kva, outcome: 'not canonical' };
   const hole = lost.find(({ start, end }) => kva >= start && kva < end);
-  if (hole) return { kva, outcome: 'no table', pa: entryAt(hole, kva) };
+  if (hole) return { kva, outcome: 'no table', pa: hole.table };
   const leaf = leaves.find((one) => kva >= one.kva && kva < one.kva + BigInt(sizeOf(one.level)));
   if (!leaf) return { kva, outcome: 'unmapped' };
   const pa = leaf.pa + Number(kva - leaf.kva);
   return { kva, outcome: 'mapped', pa, flags: flagsOf(leaf), pageSize: sizeOf(leaf.level) };
-}
-
-function entryAt({ start, table, span }: LostPart, kva: bigint): number {
-  return table + Number((kva - start) / span) * 8;
 }
 
 /** The rows to expect from a walk, cut to its window. */

@@ -231,7 +231,7 @@ describe('numbers', () => {
     const last = tables.tableFor(0x200000n, 1)!;
     expect(ask(space, 0x200000n).outcome).toBe('mapped');
     expect(ask(space, 0x300000n).outcome).toBe(TABLE_TRUNCATED);
-    expect(ask(space, 0x401234n)).toEqual({ kva: 0x401234n, outcome: 'no table', pa: 0xdead000008 });
+    expect(ask(space, 0x401234n)).toEqual({ kva: 0x401234n, outcome: 'no table', pa: 0xdead000000 });
     expect(walk(space, 0n, TOP).slice(2)).toMatchObject([
       { kva: 0x200000n, outcome: 'mapped', length: 0x1000 },
       { kva: 0x300000n, outcome: TABLE_TRUNCATED, length: 0x100000 },

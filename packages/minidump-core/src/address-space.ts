@@ -1,3 +1,5 @@
+import type { LeafTable } from './leaf-table.js';
+
 /** Outcome of a translation. */
 export const MAPPED = 0;
 /** No valid entry. */
@@ -115,6 +117,11 @@ export interface AddressSpace {
   translate(page: number, offset: number, out: Translation): Outcome;
   /** The mappings that lie in pages `[fromPage, toPage)`, ascending; those at the edges are cut to it. */
   mappings(fromPage: number, toPage: number): MappingCursor;
+  /**
+   * Fills `out` with the last-level table that translates a page, where there is one in physical memory; false otherwise.
+   * Formats that refer to page-table pages keep it; without this method they make tables up.
+   */
+  leafTable?(page: number, out: LeafTable): boolean;
 }
 
 /** An entry as a bigint, for the public edge. */

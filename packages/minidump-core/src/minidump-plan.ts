@@ -10,8 +10,9 @@ import type { DialectOptions, TablePlan } from './minidump-writer.js';
 import { PageBitmap } from './page-bitmap.js';
 import { PageRanges } from './page-ranges.js';
 import { PageSelection, requireSoundTables, type Selection } from './page-selection.js';
-import { pagesSection, rangesSection } from './plan-sections.js';
+import { pagesSection, rangesSection, type SparePages } from './plan-sections.js';
 import { ringTailSection } from './ring-tail.js';
+import { sparePlace } from './spare-place.js';
 
 /** Minidumps of all dialects that are written have pages of 4 KB. */
 const PAGE = 4096;
@@ -69,9 +70,14 @@ export function planMinidump(
       tables: { bytes: sizes.table, pages: tablePageCount(table) },
       losses: losses.list.map(lossText),
       lossList: losses.list,
+      ...(table.spare && { remarks: [spareText(table.spare)] }),
     },
     bytes: () => fileBytes(plans),
   };
+}
+
+function spareText({ pa, pages }: SparePages): string {
+  return `${pages} page tables were made; they lie at PA ${toHex(pa)}, behind all RAM, where no mapping leads`;
 }
 
 function planTable(
@@ -92,12 +98,15 @@ function planTable(
     });
   }
   const end = selection.bitmap.ranges.ranges.at(-1)?.end ?? 0;
+  const sparePa = roundUp(end, Math.max(PAGE, selection.bitmap.ranges.pageSize));
   return writer.plan(
     {
       source: selection.source,
       fromPage: selection.mappedFrom,
       toPage: selection.mappedTo,
-      sparePa: roundUp(end, Math.max(PAGE, selection.bitmap.ranges.pageSize)),
+      sparePa,
+      sparePlace: (bytes, from = 0) =>
+        sparePlace(Math.max(sparePa, roundUp(from, PAGE)), bytes, () => selection.mappings()),
       losses,
       mappings: () => selection.mappings(),
       holdsPage: (pa) => selection.holdsPage(pa),

@@ -27,8 +27,13 @@ export interface TableSource {
   /** The pages (KVA >> 12) from the first mapping on and behind the last; both 0 when nothing is mapped. */
   readonly fromPage: number;
   readonly toPage: number;
-  /** First PA behind all RAM, a multiple of 4096: where page-table pages may be made up. */
+  /** First PA behind all RAM, a multiple of 4096. */
   readonly sparePa: number;
+  /**
+   * The lowest PA with so many bytes that no mapping leads to, from {@link TableSource.sparePa} on, and from `from` on;
+   * undefined when there is no room for them.
+   */
+  sparePlace(bytes: number, from?: number): number | undefined;
   /** Where to say what cannot be held. */
   readonly losses: Losses;
   /** The mappings, ascending, each time anew; the object is reused. */
@@ -51,7 +56,7 @@ export interface TablePlan {
   readonly table: SectionPlan;
   /** PAs of page-table pages of the source that the table section refers to: they are dumped as well. */
   readonly tablePages?: Iterable<number>;
-  /** Page-table pages that are made up, from {@link TableSource.sparePa} on. */
+  /** Page-table pages that are made up, at {@link TableSource.sparePlace}. */
   readonly spare?: SparePages;
   /** The header structure. */
   header(sizes: SectionSizes): Uint8Array;

@@ -16,6 +16,7 @@ import {
   type Translation,
 } from './address-space.js';
 import type { BlockCache } from './block-cache.js';
+import { LeafTableFinder, type LeafTable } from './leaf-table.js';
 import { LeafTables } from './leaf-tables.js';
 import { PhysicalWords, TRUNCATED, type PhysicalMemory } from './physical-memory.js';
 import { RadixCursor } from './radix-cursor.js';
@@ -56,7 +57,12 @@ export class RadixSpace implements AddressSpace {
   private readonly little: boolean;
   private readonly words: PhysicalWords;
   private readonly entry = new TableEntry();
+  /** The table that a walk is at: its PA (in the section of a file: its offset there), and how many entries it has. */
+  private tablePa = 0;
+  private tableEntries = 0;
+  private tableInSection = false;
   private readonly leafTables: LeafTables[];
+  private leafTableFinder: LeafTableFinder | undefined;
 
   /**
    * @param regions ascending, not overlapping
@@ -99,6 +105,10 @@ export class RadixSpace implements AddressSpace {
     return new RadixCursor(this, fromPage, toPage);
   }
 
+  leafTable(page: number, out: LeafTable): boolean {
+    return (this.leafTableFinder ??= new LeafTableFinder(this)).find(page, out);
+  }
+
   /** Looks in the last-level table at once where it is known; walks to it otherwise. */
   private translateIn(
     region: RadixRegion,
@@ -131,13 +141,16 @@ export class RadixSpace implements AddressSpace {
     if (index >= region.entries) return this.missOutside(page, offset, region.toPage, out);
     let loaded = this.loadRoot(region, index);
     for (;;) {
-      if (loaded < 0) return this.missTable(loaded, entry.pa, level, shift, page, offset, out);
+      if (loaded < 0) return this.missTable(loaded, level, shift, page, offset, out);
       format.decode(level, words.low, words.high, entry, shift);
       if (entry.kind !== ENTRY_TABLE) return this.finish(level, shift, rights, page, offset, out);
       rights &= entry.flags;
       shift = entry.shift;
       level--;
       if (level === 1 && shift === 12) tables.add(region, page, entry, rights);
+      this.tablePa = entry.pa;
+      this.tableEntries = entry.entries;
+      this.tableInSection = false;
       loaded = this.loadEntry(entry.pa + indexIn(entry, page, offset) * format.entryBytes);
     }
   }
@@ -169,6 +182,9 @@ export class RadixSpace implements AddressSpace {
   private loadRoot(region: RadixRegion, index: number): number {
     const { entryBytes } = this.format;
     const at = region.root + index * entryBytes;
+    this.tablePa = region.root;
+    this.tableEntries = region.entries;
+    this.tableInSection = region.section !== undefined;
     if (region.section === undefined) return this.loadEntry(at);
     this.entry.pa = at;
     return this.loadWord(region.section, at) ? at : TRUNCATED;
@@ -195,9 +211,9 @@ export class RadixSpace implements AddressSpace {
     return this.format.entryBytes === 8 ? this.words.load64(pa) : this.words.load32(pa);
   }
 
+  /** The answer where an entry is missing: it holds for as much of the address space as the entries missing with it span. */
   private missTable(
     status: number,
-    pa: number,
     level: number,
     shift: number,
     page: number,
@@ -206,7 +222,18 @@ export class RadixSpace implements AddressSpace {
   ): Outcome {
     out.setEntry(level, 0, 0, 0);
     const outcome = status === TRUNCATED ? TABLE_TRUNCATED : TABLE_ABSENT;
-    return out.miss(outcome, restOf(SPANS[shift], page, offset), pa);
+    const missing = Math.min(this.missingEntries() * SPANS[shift], MAX_HOLE);
+    return out.miss(outcome, Math.max(1, missing - offsetIn(SPANS[shift], page, offset)), this.tablePa);
+  }
+
+  /** How many entries of the table at hand, from the one that could not be loaded on, are missing: at least that one. */
+  private missingEntries(): number {
+    const { entry, memory } = this;
+    const { entryBytes } = this.format;
+    const bytes = this.tablePa + this.tableEntries * entryBytes - entry.pa;
+    if (this.tableInSection) return bytes / entryBytes; // behind the end of the file
+    // Of an entry that is torn, the first bytes are there.
+    return memory.locate(entry.pa) >= 0 ? 1 : Math.ceil(memory.hole(entry.pa, bytes) / entryBytes);
   }
 
   private missOutside(page: number, offset: number, nextPage: number, out: Translation): Outcome {

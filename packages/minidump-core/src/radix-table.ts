@@ -131,8 +131,13 @@ export class RadixTable {
     return this.span < 4096 ? (this.index * this.span) & 4095 : 0;
   }
 
-  /** PA (for the root of a section: file offset) of the entry under the walk. */
-  entryAddress(): number {
+  /** PA of the table (for the root of a section: its file offset). */
+  get address(): number {
+    return this.base;
+  }
+
+  /** The same of the entry under the walk. */
+  private entryAddress(): number {
     return this.base + this.index * this.perEntry * 4;
   }
 

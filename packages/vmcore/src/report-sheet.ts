@@ -25,6 +25,7 @@ export function reportSheet(file: string, report: DumpReport): string {
         ]
       : []),
     ...report.losses.map((loss) => ['lost', loss] as const),
+    ...(report.remarks ?? []).map((remark) => ['remark', remark] as const),
   ];
   return rows.map(([name, text]) => `${name.padEnd(9)} ${text}\n`).join('');
 }
