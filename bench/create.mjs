@@ -39,7 +39,7 @@ export async function benchCreate(print = () => undefined) {
 }
 
 /** 200 MB in 4 KB pages whose frames lie in runs of 1 to 64, 200 MB in 2 MB pages; a raw image of 1 GB from PA 0. */
-function makeImage(path) {
+export function makeImage(path) {
   const prng = new Prng(1);
   const common = { writable: true, executable: false, global: true };
   const runs = [];
@@ -82,7 +82,7 @@ function writeImage(path, { ram, description }, prng) {
   closeSync(fd);
 }
 
-function openImage({ path, registers }) {
+export function openImage({ path, registers }) {
   return openKvmFile(path, { raw: [{ pa: 0 }], image: { architecture: 'amd64', registers } });
 }
 
@@ -113,7 +113,7 @@ async function creating(image, folder) {
 }
 
 /** What anyone would write: pieces of 1 MB, one after the other, flushed. */
-function copyFile(from, to) {
+export function copyFile(from, to) {
   const source = openSync(from, 'r');
   const target = openSync(to, 'w');
   const piece = new Uint8Array(PIECE);
@@ -127,7 +127,7 @@ function copyFile(from, to) {
   closeSync(source);
 }
 
-async function timed(action) {
+export async function timed(action) {
   const start = performance.now();
   await action();
   return performance.now() - start;

@@ -1,4 +1,4 @@
-// `node bench/run.mjs [read] [architectures] [create] [--json FILE]`: see README.md. Nothing is asserted; what misses its target is
+// `node bench/run.mjs [read] [architectures] [create] [convert] [--json FILE]`: see README.md. Nothing is asserted; what misses its target is
 // marked `miss`.
 import { closeSync, existsSync, openSync, statSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
@@ -15,6 +15,7 @@ const { architectures } = await import('./architectures.mjs');
 const { bulkReads, pageReads } = await import('./bulk-reads.mjs');
 const { firstCalls, giantCore } = await import('./children.mjs');
 const { makeDense, makeGiant, withFolderAsync } = await import('./cores.mjs');
+const { benchConvert } = await import('./convert.mjs');
 const { benchCreate } = await import('./create.mjs');
 const { opening, walking } = await import('./open-and-walk.mjs');
 const { wholeCoreReads, workingSetReads } = await import('./small-reads.mjs');
@@ -31,10 +32,9 @@ const machine = { node: process.version, cpu: cpus()[0].model, cpus: cpus().leng
 const files = {};
 const figures = [
   ...(wants('read') ? await benchRead() : []),
-  ...(wants('architectures')
-    ? await withFolderAsync((folder) => Promise.resolve(architectures(folder)))
-    : []),
+  ...(wants('architectures') ? await withFolderAsync(architectures) : []),
   ...(wants('create') ? await benchCreate(print) : []),
+  ...(wants('convert') ? await benchConvert(print) : []),
 ];
 const report = { machine, files, figures };
 printTable(report);
