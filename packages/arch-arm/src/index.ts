@@ -9,6 +9,7 @@ export { arm } from './architecture.js';
 export { armMinidumpHeader } from './header.js';
 export { armLpaeFormat } from './lpae-format.js';
 export { armMinidump, armMinidumpDialect, type ArmMinidumpOptions } from './minidump.js';
+export type { ArmWriteOptions } from './minidump-writer.js';
 export { ARM_PTE_FORMATS, armPteFormat, type ArmPteFormat } from './pte-format.js';
 export { SubpageSpace } from './subpage-space.js';
 export {
@@ -20,4 +21,5 @@ export {
   type ArmV4Options,
 } from './v4-format.js';
 export { ArmV6Format, type ArmV6Options } from './v6-format.js';
+export { armTableEncoder } from './table-encoder.js';
 export { armWalker, type ArmWalkOptions } from './walker.js';

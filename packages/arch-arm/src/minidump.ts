@@ -19,16 +19,17 @@ import {
   type TableSection,
 } from '@libkvm/minidump-core';
 import type { ArmView } from './access.js';
-import { armMinidumpHeader } from './header.js';
+import { armMinidumpHeader, LPAE_VERSIONS, MAGIC } from './header.js';
 import { armLpaeFormat } from './lpae-format.js';
+import { armMinidumpWriter, type ArmWriteOptions } from './minidump-writer.js';
 import { dumpAvail32, endsUnrounded } from './old-kernels.js';
+import type { ArmPteFormat } from './pte-format.js';
 import { PAGES_4GB } from './regions.js';
 import { SubpageSpace } from './subpage-space.js';
 import { ArmV4Format } from './v4-format.js';
 import { ArmV6Format } from './v6-format.js';
 import { ABOVE_4GB } from './walker.js';
 
-const MAGIC = 'minidump FreeBSD/arm';
 const NEWEST = 2;
 const PAGE = 4096;
 /** Physical addresses have at most 40 bits (supersections and LPAE). */
@@ -39,10 +40,11 @@ const PHYSICAL_LIMIT = 2 ** 40;
  * V6, as nobody used 1 KB pages. No kernel writes 3: what it means here, 8-byte entries, is this library's extension.
  */
 const PTE_FORMATS = ['v6', 'v4', 'v6', 'lpae'] as const;
+const LPAE = 3;
 
 type Header = StructValues<typeof armMinidumpHeader.fields>;
 
-export interface ArmMinidumpOptions {
+export interface ArmMinidumpOptions extends ArmWriteOptions {
   /** Default `hardware`. Entries of mmuformat 3 have one reading only. */
   readonly view?: ArmView;
 }
@@ -52,12 +54,16 @@ export interface ArmMinidumpOptions {
  * of little-endian and big-endian kernels, with one second-level descriptor for each 4 KB of KVA from kernbase on. There
  * is no direct map.
  */
-export function armMinidumpDialect({ view = 'hardware' }: ArmMinidumpOptions = {}): MinidumpDialect {
+export function armMinidumpDialect({
+  view = 'hardware',
+  ...writeOptions
+}: ArmMinidumpOptions = {}): MinidumpDialect {
   return {
     name: 'FreeBSD/arm minidump',
     probe: (head) => latin1(head.subarray(0, 24)) === MAGIC,
     layout,
     addressSpace: (table, memory, facts) => addressSpace(table, memory, facts, view),
+    writer: armMinidumpWriter(writeOptions),
   };
 }
 
@@ -88,7 +94,7 @@ function layout(
     bits: 32,
     pageSize: PAGE,
     kernbase: BigInt(kernbase),
-    pteFormat: PTE_FORMATS[mmuformat],
+    pteFormat: pteFormatOf(header),
     sizes,
     ...old,
     bitOrder: byteOrder === 'little' ? 'little' : 'big32',
@@ -106,9 +112,10 @@ function byteOrderOf(head: Uint8Array): ByteOrder {
 function readHeader(head: Uint8Array, order: ByteOrder, overrides: HeaderOverrides): Header {
   const stored = armMinidumpHeader.read(head, 0, order);
   const header = overrideHeader(armMinidumpHeader, stored, overrides, 'a FreeBSD/arm minidump');
-  const { version, mmuformat, kernbase } = header;
+  const { mmuformat, kernbase } = header;
+  const version = header.version - (mmuformat === LPAE && header.version > LPAE_VERSIONS ? LPAE_VERSIONS : 0);
   if (version < 1 || version > NEWEST) {
-    throw unsupported('version', `FreeBSD/arm minidump of version ${version}; known are 1 and 2`);
+    throw unsupported('version', `FreeBSD/arm minidump of version ${header.version}; known are 1 and 2`);
   }
   if (mmuformat >= PTE_FORMATS.length) {
     throw unsupported('mmuformat', `page-table entries of mmuformat ${mmuformat}; known are 0 to 3`);
@@ -120,7 +127,13 @@ function readHeader(head: Uint8Array, order: ByteOrder, overrides: HeaderOverrid
       hint: 'the header is damaged; pass the right kernbase as an override',
     });
   }
-  return header;
+  return { ...header, version };
+}
+
+/** Kernels of ARMv6 with entries of mmuformat 1 have subpages enabled. */
+function pteFormatOf({ mmuformat, arch }: Header): ArmPteFormat {
+  const name = PTE_FORMATS[mmuformat];
+  return name === 'v4' && arch === 6 ? 'v6-subpages' : name;
 }
 
 function unsupported(field: 'version' | 'mmuformat', message: string): KvmError {
@@ -168,7 +181,7 @@ function addressSpace(
     root: table.offset,
     section: table.cache,
   };
-  const Space = pteFormat === 'v4' && view !== 'libkvm' ? SubpageSpace : RadixSpace;
+  const Space = hasSubpages(pteFormat) && view !== 'libkvm' ? SubpageSpace : RadixSpace;
   return new Space(memory, format, byteOrder, [region], UNMAPPED, ABOVE_4GB);
 }
 
@@ -178,6 +191,11 @@ function addressSpace(
  */
 function entryFormat(pteFormat: string | undefined, view: ArmView): RadixFormat {
   if (pteFormat === 'lpae') return armLpaeFormat;
-  if (pteFormat === 'v4') return new ArmV4Format('v4', { extendedSmallPages: true, view });
+  if (hasSubpages(pteFormat)) return new ArmV4Format(pteFormat, { extendedSmallPages: true, view });
   return new ArmV6Format({ accessFlag: true, view });
+}
+
+/** The two that mmuformat 1 is read as. */
+function hasSubpages(pteFormat: string | undefined): pteFormat is 'v4' | 'v6-subpages' {
+  return pteFormat === 'v4' || pteFormat === 'v6-subpages';
 }

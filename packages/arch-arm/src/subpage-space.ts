@@ -60,8 +60,14 @@ function quartersDiffer({ outcome, level, entryLow }: Translation): boolean {
 /** Cuts an answer to the quarter of its first byte, and gives it the rights of that quarter. */
 function narrow(out: Translation): void {
   const quarterBytes = out.pageSize / 4;
-  const inPage = out.pa % out.pageSize;
-  const quarter = Math.floor(inPage / quarterBytes);
-  out.flags = (out.flags & ~ALL_RIGHTS) | apRights((out.entryLow >>> (4 + 2 * quarter)) & 3);
-  out.length = Math.min(out.length, quarterBytes - (inPage % quarterBytes));
+  out.flags = (out.flags & ~ALL_RIGHTS) | quarterRights(out.entryLow, out.pa);
+  out.length = Math.min(out.length, quarterBytes - (out.pa % quarterBytes));
+}
+
+/** What a second-level descriptor allows at a PA in its page: by quarters in large and small pages (types 1 and 2). */
+export function quarterRights(low: number, pa: number): number {
+  const type = low & 3;
+  const quarterBytes = type === 1 ? 0x4000 : 0x400;
+  const quarter = type === 3 ? 0 : Math.floor(pa / quarterBytes) % 4;
+  return apRights((low >>> (4 + 2 * quarter)) & 3);
 }

@@ -9,4 +9,5 @@ export { i386NopaeFormat, i386NopaeSmallFormat } from './format-nopae.js';
 export { i386PaeFormat } from './format-pae.js';
 export { i386MinidumpHeader } from './header.js';
 export { i386Minidump } from './minidump.js';
+export { i386NopaeTableEncoder, i386PaeTableEncoder } from './table-encoder.js';
 export { i386Walker } from './walker.js';

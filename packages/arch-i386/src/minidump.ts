@@ -17,8 +17,8 @@ import { ABOVE_4_GB, END_PAGE, PHYSICAL_LIMIT } from './address-width.js';
 import { i386NopaeFormat } from './format-nopae.js';
 import { i386PaeFormat } from './format-pae.js';
 import { i386MinidumpHeader } from './header.js';
+import { i386MinidumpWriter, MAGIC } from './minidump-writer.js';
 
-const MAGIC = 'minidump FreeBSD/i386';
 const NEWEST = 2;
 
 type Header = StructValues<typeof i386MinidumpHeader.fields>;
@@ -36,6 +36,7 @@ export const i386Minidump: MinidumpDialect = {
   probe: (head) => latin1(head.subarray(0, 24)) === MAGIC,
   layout,
   addressSpace,
+  writer: i386MinidumpWriter,
 };
 
 function layout(head: Uint8Array, _fileSize: number, overrides: HeaderOverrides = {}): MinidumpLayout {

@@ -8,6 +8,7 @@ export type Mode = 'small' | 'nopae' | 'pae';
 export type Found =
   | { readonly outcome: 'mapped'; readonly pa: number; readonly pageSize: number; readonly rights: string }
   | { readonly outcome: 'unmapped' }
+  /** `pa`: of the table. */
   | { readonly outcome: 'no table'; readonly pa: number };
 
 type Pages = ReadonlyMap<number, Uint8Array>;
@@ -23,32 +24,32 @@ export function plainWalk(pages: Pages, mode: Mode, root: number, kva: number): 
 function walkNopae(pages: Pages, root: number, kva: bigint, bigPages: boolean): Found {
   const at = root + Number(kva >> 22n) * 4;
   const pde = read(pages, at, 4);
-  if (pde === undefined) return { outcome: 'no table', pa: at };
+  if (pde === undefined) return { outcome: 'no table', pa: root };
   if ((pde & 1n) === 0n) return { outcome: 'unmapped' };
   if (bigPages && (pde & 0x80n) !== 0n) {
     const high = (pde >> 13n) & 0xffn;
     const pa = (high << 32n) | (pde & 0xffc00000n) | (kva & 0x3fffffn);
     return mapped(pa, 0x400000, [pde]);
   }
-  const pteAt = Number(pde & 0xfffff000n) + Number((kva >> 12n) & 1023n) * 4;
-  const pte = read(pages, pteAt, 4);
-  if (pte === undefined) return { outcome: 'no table', pa: pteAt };
+  const table = Number(pde & 0xfffff000n);
+  const pte = read(pages, table + Number((kva >> 12n) & 1023n) * 4, 4);
+  if (pte === undefined) return { outcome: 'no table', pa: table };
   if ((pte & 1n) === 0n) return { outcome: 'unmapped' };
   return mapped((pte & 0xfffff000n) | (kva & 0xfffn), 0x1000, [pde, pte]);
 }
 
 function walkPae(pages: Pages, root: number, kva: bigint): Found {
   const pointer = read(pages, root + Number(kva >> 30n) * 8, 8);
-  if (pointer === undefined) return { outcome: 'no table', pa: root + Number(kva >> 30n) * 8 };
+  if (pointer === undefined) return { outcome: 'no table', pa: root };
   if ((pointer & 1n) === 0n) return { outcome: 'unmapped' };
-  const at = Number(pointer & FRAME) + Number((kva >> 21n) & 511n) * 8;
-  const pde = read(pages, at, 8);
-  if (pde === undefined) return { outcome: 'no table', pa: at };
+  const directory = Number(pointer & FRAME);
+  const pde = read(pages, directory + Number((kva >> 21n) & 511n) * 8, 8);
+  if (pde === undefined) return { outcome: 'no table', pa: directory };
   if ((pde & 1n) === 0n) return { outcome: 'unmapped' };
   if ((pde & 0x80n) !== 0n) return mapped((pde & 0xfffffffe00000n) | (kva & 0x1fffffn), 0x200000, [pde]);
-  const pteAt = Number(pde & FRAME) + Number((kva >> 12n) & 511n) * 8;
-  const pte = read(pages, pteAt, 8);
-  if (pte === undefined) return { outcome: 'no table', pa: pteAt };
+  const table = Number(pde & FRAME);
+  const pte = read(pages, table + Number((kva >> 12n) & 511n) * 8, 8);
+  if (pte === undefined) return { outcome: 'no table', pa: table };
   if ((pte & 1n) === 0n) return { outcome: 'unmapped' };
   return mapped((pte & FRAME) | (kva & 0xfffn), 0x1000, [pde, pte]);
 }

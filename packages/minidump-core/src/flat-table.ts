@@ -1,13 +1,14 @@
-import { EXECUTE, GLOBAL, KVA_PAGE, Mapping, MEMORY_TYPE_MASK, READ, USER, WRITE } from './address-space.js';
+import { KVA_PAGE, Mapping } from './address-space.js';
 import { PieceBuffer, type SectionPlan } from './dump-sections.js';
 import { KvmError, toHex } from './errors.js';
 import { kvaOf } from './kva.js';
-import type { LossKind, Losses } from './losses.js';
+import { countFlagLosses, sizeText } from './leaf-losses.js';
+import { Losses } from './losses.js';
 import { roundUp } from './minidump-layout.js';
 import type { DialectOptions, TableSource } from './minidump-writer.js';
 import { ENTRY_LEAF, TableEntry, type RadixFormat } from './radix-format.js';
 import type { ByteOrder } from './struct.js';
-import { wholePages } from './whole-pages.js';
+import { wholePages, type PageMapping } from './whole-pages.js';
 
 /** An entry made for a mapping. */
 export class EncodedLeaf {
@@ -23,11 +24,18 @@ export interface LeafEncoder {
   readonly format: RadixFormat;
   readonly byteOrder: ByteOrder;
   /**
+   * Bytes of the largest page whose entry is repeated for each 4 KB of it: mappings of such pages and larger ones are cut
+   * at multiples of that PA, so that no more than one of these pages is encoded at a time.
+   */
+  readonly repeated?: number;
+  /**
    * Makes the entry for the first 4 KB of a mapping, whose PA, length and KVA are multiples of 4 KB.
    *
    * @returns why it cannot be made, e.g. `its PA is above 4 GB`; undefined when it was
    */
-  encode(mapping: Mapping, out: EncodedLeaf): string | undefined;
+  encode(mapping: PageMapping, out: EncodedLeaf): string | undefined;
+  /** What an entry says of a PA in its page, where that differs from what it says of the page's start. */
+  flagsAt?(leaf: EncodedLeaf, pa: number): number;
 }
 
 /** The window of KVAs that a table covers, in pages. */
@@ -67,13 +75,6 @@ export function tableWindow(
   return { fromPage: down(first), toPage: end(down(first)) };
 }
 
-const RIGHTS: readonly (readonly [number, LossKind, string])[] = [
-  [READ | WRITE | EXECUTE, 'protection', 'protections read back otherwise'],
-  [USER, 'user', 'rights of user mode'],
-  [GLOBAL, 'global', 'the global flag'],
-  [MEMORY_TYPE_MASK, 'memoryType', 'memory types'],
-];
-
 /**
  * A table section with one entry for each 4 KB of a window, zeros where nothing is mapped. Planning it walks the mappings
  * once, tries each, and counts what is lost.
@@ -83,13 +84,38 @@ const RIGHTS: readonly (readonly [number, LossKind, string])[] = [
 export function flatTable(source: TableSource, window: TableWindow, encoder: LeafEncoder): SectionPlan {
   const check = new LeafCheck(encoder, source.losses);
   const leaf = new EncodedLeaf();
-  for (const mapping of wholePages(source.mappings(), source.losses)) check.check(mapping, leaf);
+  let pages = 0;
+  for (const mapping of encodable(source, encoder, source.losses))
+    if (check.check(mapping, leaf)) pages += mapping.length / KVA_PAGE;
   const { entryBytes } = encoder.format;
   return {
     name: 'table',
     length: roundUp((window.toPage - window.fromPage) * entryBytes, KVA_PAGE),
-    produce: () => tableBytes(source, window, encoder),
+    produce: () => tableBytes(source, window, encoder, pages),
   };
+}
+
+/** The mappings in parts that one call of an encoder does for. */
+function* encodable(
+  source: TableSource,
+  { repeated = Infinity }: LeafEncoder,
+  losses: Losses,
+): Generator<PageMapping, void, undefined> {
+  const part = new Mapping();
+  for (const mapping of wholePages(source.mappings(), losses)) {
+    const { page, pa, length, pageSize } = mapping;
+    if (pageSize < repeated || (pa % repeated) + length <= repeated) {
+      yield mapping;
+      continue;
+    }
+    for (let done = 0; done < length; done += part.length) {
+      Object.assign(part, mapping);
+      part.page = page + done / KVA_PAGE;
+      part.pa = pa + done;
+      part.length = Math.min(length - done, repeated - (part.pa % repeated));
+      yield part;
+    }
+  }
 }
 
 /** Encodes a mapping and compares what would be read back. */
@@ -102,27 +128,31 @@ export class LeafCheck {
   ) {}
 
   /** False when the mapping cannot be held and is left out. */
-  check(mapping: Mapping, leaf: EncodedLeaf): boolean {
+  check(mapping: PageMapping, leaf: EncodedLeaf): boolean {
     const { encoder, losses, entry } = this;
     const reason = encoder.encode(mapping, leaf);
     if (reason !== undefined) {
       losses.mapping(mapping, reason);
       return false;
     }
-    const { flags, pageSize, length, pa } = mapping;
+    const { pageSize, length, pa } = mapping;
     encoder.format.decode(1, leaf.low, leaf.high, entry, 12);
     // The entry of a large page names the page's start.
     if (entry.kind !== ENTRY_LEAF || entry.pa !== Math.floor(pa / entry.size) * entry.size) {
       throw new Error(`the entry for ${toHex(pa)} reads back as ${toHex(entry.pa)}`);
     }
-    for (const [mask, kind, what] of RIGHTS) {
-      if (((flags ^ entry.flags) & mask) !== 0)
-        losses.add(kind, `${what} of ${sizeText(pageSize)} pages`, length);
-    }
+    this.checkFlags(mapping, leaf);
     if (entry.size !== pageSize)
       losses.add('pageSize', `pages of ${sizeText(pageSize)} become ${sizeText(entry.size)} ones`, length);
     this.checkExact(mapping, leaf, entry.size);
     return true;
+  }
+
+  private checkFlags({ pa, flags, quarters, pageSize, length }: PageMapping, leaf: EncodedLeaf): void {
+    const made = (at: number): number => this.encoder.flagsAt?.(leaf, at) ?? this.entry.flags;
+    if (quarters === undefined) return countFlagLosses(flags, made(pa), pageSize, length, this.losses);
+    const bytes = length / quarters.length;
+    quarters.forEach((own, i) => countFlagLosses(own, made(pa + i * bytes), pageSize, bytes, this.losses));
   }
 
   private checkExact(
@@ -131,7 +161,8 @@ export class LeafCheck {
     size: number,
   ): void {
     if (entryBits === 0 || size !== pageSize) return;
-    if (entryLow >>> 0 === leaf.low >>> 0 && entryHigh >>> 0 === leaf.high >>> 0) return;
+    const sameWidth = entryBits === this.encoder.format.entryBytes * 8;
+    if (sameWidth && entryLow >>> 0 === leaf.low >>> 0 && entryHigh >>> 0 === leaf.high >>> 0) return;
     this.losses.add('entry', 'exact entries: they are made anew', length);
   }
 }
@@ -140,21 +171,34 @@ function* tableBytes(
   source: TableSource,
   { fromPage, toPage }: TableWindow,
   encoder: LeafEncoder,
+  planned: number,
 ): Generator<Uint8Array, void, undefined> {
   const { entryBytes } = encoder.format;
   const little = encoder.byteOrder === 'little';
   const buffer = new PieceBuffer();
   const leaf = new EncodedLeaf();
   let page = fromPage;
-  for (const mapping of wholePages(source.mappings(), source.losses)) {
+  let pages = 0;
+  // What is lost was counted when the table was planned.
+  for (const mapping of encodable(source, encoder, new Losses(true))) {
     if (encoder.encode(mapping, leaf) !== undefined) continue;
+    const count = mapping.length / KVA_PAGE;
     yield* zeros(buffer, (mapping.page - page) * entryBytes);
-    page = mapping.page + mapping.length / KVA_PAGE;
-    yield* entries(buffer, leaf, mapping.length / KVA_PAGE, entryBytes, little);
+    yield* entries(buffer, leaf, count, entryBytes, little);
+    page = mapping.page + count;
+    pages += count;
   }
+  if (pages !== planned) throw changed(planned, pages);
   const end = roundUp((toPage - fromPage) * entryBytes, KVA_PAGE);
   yield* zeros(buffer, end - (page - fromPage) * entryBytes);
   yield buffer.take();
+}
+
+function changed(planned: number, found: number): KvmError {
+  return new KvmError('IO', `the table was planned with ${planned} entries and came to ${found}`, {
+    field: 'table',
+    hint: 'the source changed between planning and writing; plan again',
+  });
 }
 
 function* entries(
@@ -190,10 +234,4 @@ export function* zeros(buffer: PieceBuffer, length: number): Generator<Uint8Arra
     buffer.at += count;
     left -= count;
   }
-}
-
-/** `4 KB`, `2 MB`, `1 GB`. */
-function sizeText(bytes: number): string {
-  const power = Math.min(3, Math.floor(Math.log2(bytes) / 10));
-  return `${bytes / 1024 ** power} ${['bytes', 'KB', 'MB', 'GB'][power]}`;
 }

@@ -26,7 +26,7 @@ export class Losses {
 
   /** What was lost, in the order in which it was first met. */
   get list(): readonly Loss[] {
-    return [...this.byReason.values()];
+    return [...this.byReason.values()].map((loss) => ({ ...loss }));
   }
 
   add(kind: LossKind, reason: string, bytes = 0): void {

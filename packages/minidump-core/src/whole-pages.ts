@@ -1,7 +1,14 @@
 import { EXECUTE, KVA_PAGE, Mapping, USER, WRITE } from './address-space.js';
 import type { Losses } from './losses.js';
 
+/** Whole pages of 4 KB. */
+export type PageMapping = Mapping & {
+  /** The flags of each 1 KB of the page, of which there is one, where they differ; `flags` is what all of them allow. */
+  readonly quarters?: readonly number[] | undefined;
+};
+
 const REASON = '1 KB pages that do not make up a page of 4 KB';
+const QUARTER = 1024;
 /** What a joined page allows only where all of its parts do. */
 const RIGHTS = WRITE | EXECUTE | USER;
 
@@ -14,7 +21,7 @@ const RIGHTS = WRITE | EXECUTE | USER;
 export function* wholePages(
   mappings: Iterable<Mapping>,
   losses: Losses,
-): Generator<Mapping, void, undefined> {
+): Generator<PageMapping, void, undefined> {
   const joiner = new PageJoiner(losses);
   const part = new Mapping();
   for (const mapping of mappings) {
@@ -47,9 +54,14 @@ function copyPart(mapping: Mapping, done: number, out: Mapping): void {
   out.length = whole ? left - (left % KVA_PAGE) : Math.min(left, KVA_PAGE - out.offset);
 }
 
+class JoinedPage extends Mapping {
+  quarters: readonly number[] | undefined;
+}
+
 /** Joins parts of one page. */
 class PageJoiner {
-  readonly page = new Mapping();
+  readonly page = new JoinedPage();
+  private readonly flags = [0, 0, 0, 0];
   /** Bytes of the page joined so far. */
   private joined = 0;
 
@@ -71,9 +83,11 @@ class PageJoiner {
       if (part.entryLow !== page.entryLow || part.entryHigh !== page.entryHigh) page.entryBits = 0;
       page.flags &= part.flags | ~RIGHTS;
     }
+    this.flags.fill(part.flags, part.offset / QUARTER, (part.offset + part.length) / QUARTER);
     page.length = this.joined = part.offset + part.length;
     if (this.joined < KVA_PAGE) return false;
     this.joined = 0;
+    page.quarters = this.flags.every((flags) => flags === part.flags) ? undefined : this.flags;
     return true;
   }
 
