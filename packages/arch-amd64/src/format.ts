@@ -27,6 +27,8 @@ const FRAME_HIGH = 0x000f_ffff;
 
 /** log2 of the bytes that an entry of each level spans, by level. */
 const SHIFT = [0, 12, 21, 30, 39, 48];
+/** Bytes of a page of each level. */
+const SIZE = SHIFT.map((shift) => 2 ** shift);
 
 /**
  * Page-table entries of 4-level and 5-level paging (Intel SDM volume 3, section 5.5, tables 5-14 to 5-20): levels 1
@@ -45,7 +47,7 @@ export const amd64Format: RadixFormat = {
     if ((low & PS) === 0) return out.setTable(frame + maskLow(low, 12), SHIFT[level - 1], 512, flags);
     if (level > 3) return out.setInvalid();
     const shift = SHIFT[level];
-    out.setLeaf(frame + maskLow(low, shift), 2 ** shift, flags | leafFlags(low, PAT_LARGE));
+    out.setLeaf(frame + maskLow(low, shift), SIZE[level], flags | leafFlags(low, PAT_LARGE));
   },
 };
 

@@ -36,7 +36,7 @@ export const armLpaeFormat: RadixFormat = {
     if (table)
       return out.setTable(upper + ((low & 0xffff_f000) >>> 0), SHIFT[level - 1], 512, tableRights(high));
     const shift = SHIFT[level];
-    out.setLeaf(upper + ((low & (-1 << shift)) >>> 0), 2 ** shift, leafRights(low, high));
+    out.setLeaf(upper + ((low & (-1 << shift)) >>> 0), 1 << shift, leafRights(low, high));
   },
 };
 

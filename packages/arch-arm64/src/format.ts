@@ -67,7 +67,7 @@ export class Arm64Format implements RadixFormat {
     }
     if (!hasBlocks(this.granule, level)) return out.setInvalid();
     const shift = levelShift(this.granule, level);
-    out.setLeaf(upper + maskLow(low, shift), 2 ** shift, this.leafRights(low, high));
+    out.setLeaf(upper + maskLow(low, shift), 1 << shift, this.leafRights(low, high));
   }
 
   /**

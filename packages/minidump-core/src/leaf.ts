@@ -9,6 +9,7 @@ import {
   WRITE,
   type Translation,
 } from './address-space.js';
+import { POWERS } from './powers.js';
 
 /**
  * The leaf entry of portable minidumps: 64 bits that say of one granule of KVA what every architecture can say of it.
@@ -78,6 +79,6 @@ export function leafSound(low: number, high: number): boolean {
 /** Puts what a leaf says, but for `pa` and `length`, into a translation. */
 export function describeLeaf(low: number, high: number, out: Translation): void {
   out.flags = leafFlags(low, high);
-  out.pageSize = 2 ** leafShift(high);
+  out.pageSize = POWERS[leafShift(high)];
   out.level = leafLevel(low);
 }

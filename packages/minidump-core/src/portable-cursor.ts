@@ -8,6 +8,7 @@ import {
 } from './address-space.js';
 import { describeLeaf, leafPa, leafShift, leafValid } from './leaf.js';
 import { RUN } from './portable-header.js';
+import { POWERS } from './powers.js';
 import type { PortableSpace } from './portable-space.js';
 import { offsetIn } from './radix-space.js';
 
@@ -43,7 +44,7 @@ export class PortableCursor implements MappingCursor {
     this.index = fromPage < toPage ? segments.seek(fromPage, 0) : segments.length;
     if (this.index >= segments.length) return;
     segments.load(this.index);
-    this.granule = Math.max(0, Math.floor(segments.distanceTo(fromPage, 0) / 2 ** segments.shift));
+    this.granule = Math.max(0, Math.floor(segments.distanceTo(fromPage, 0) / POWERS[segments.shift]));
   }
 
   next(out: Mapping): boolean {
@@ -55,7 +56,7 @@ export class PortableCursor implements MappingCursor {
         this.granule = 0;
         continue;
       }
-      const at = segments.offset + this.granule * 2 ** segments.shift;
+      const at = segments.offset + this.granule * POWERS[segments.shift];
       out.page = segments.page + Math.floor(at / KVA_PAGE);
       out.offset = at % KVA_PAGE;
       if (out.page >= this.toPage) return false;
@@ -71,11 +72,11 @@ export class PortableCursor implements MappingCursor {
   private mapping(leaf: number, out: Mapping): boolean {
     const { segments } = this.space;
     const { low, high } = this;
-    const granule = 2 ** segments.shift;
+    const granule = POWERS[segments.shift];
     out.setEntry(0, 0, 0, 0);
     out.outcome = MAPPED;
     describeLeaf(low, high, out);
-    const size = Math.max(granule, 2 ** leafShift(high));
+    const size = Math.max(granule, POWERS[leafShift(high)]);
     const most = Math.min(
       (size - offsetIn(size, out.page, out.offset)) / granule,
       segments.count - this.granule,
@@ -127,7 +128,7 @@ export class PortableCursor implements MappingCursor {
   private giveUp(out: Mapping): boolean {
     const { segments } = this.space;
     out.setEntry(0, 0, 0, 0);
-    out.miss(TABLE_LOOP, 2 ** segments.shift);
+    out.miss(TABLE_LOOP, POWERS[segments.shift]);
     this.index = segments.length;
     return true;
   }
@@ -135,7 +136,7 @@ export class PortableCursor implements MappingCursor {
   private truncated(out: Mapping): boolean {
     const { segments } = this.space;
     out.setEntry(0, 0, 0, 0);
-    out.miss(TABLE_TRUNCATED, 2 ** segments.shift);
+    out.miss(TABLE_TRUNCATED, POWERS[segments.shift]);
     this.granule++;
     return true;
   }

@@ -13,6 +13,7 @@ import type { Section } from './core.js';
 import { KvmError } from './errors.js';
 import { describeLeaf, leafPa, leafValid } from './leaf.js';
 import { RUN } from './portable-header.js';
+import { POWERS } from './powers.js';
 import { PortableCursor } from './portable-cursor.js';
 import { SegmentTable } from './segment-table.js';
 
@@ -43,7 +44,10 @@ export class PortableSpace implements AddressSpace {
     this.segments = new SegmentTable(cache, tables.segments, leaves, tables.endPage);
     const { entries } = tables;
     if (entries !== undefined && entries.length !== tables.leaves.length) {
-      throw new KvmError('CORRUPT', 'the sections leaves and entries are not parallel', { field: 'entries' });
+      throw new KvmError('CORRUPT', 'the sections leaves and entries are not parallel', {
+        field: 'entries',
+        hint: 'the file is damaged: copy it again; vmcore verify says what else is',
+      });
     }
   }
 
@@ -51,7 +55,7 @@ export class PortableSpace implements AddressSpace {
     out.setEntry(0, 0, 0, 0);
     const { segments } = this;
     if (!segments.find(page, offset)) return out.miss(UNMAPPED, segments.holeLength(page, offset));
-    const granule = 2 ** segments.shift;
+    const granule = POWERS[segments.shift];
     const within = segments.distanceTo(page, offset);
     const index = segments.kind === RUN ? 0 : Math.floor(within / granule);
     const inGranule = segments.kind === RUN ? within : within - index * granule;

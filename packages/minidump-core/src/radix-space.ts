@@ -19,6 +19,7 @@ import type { BlockCache } from './block-cache.js';
 import { LeafTableFinder, type LeafTable } from './leaf-table.js';
 import { LeafTables } from './leaf-tables.js';
 import { PhysicalWords, TRUNCATED, type PhysicalMemory } from './physical-memory.js';
+import { POWERS } from './powers.js';
 import { RadixCursor } from './radix-cursor.js';
 import {
   ENTRY_INVALID,
@@ -43,9 +44,6 @@ export interface AddressHole {
   readonly fromPage: number;
   readonly toPage: number;
 }
-
-/** 2 ** shift, which as an expression is a call of a general power function. */
-const SPANS = Float64Array.from({ length: 64 }, (_, shift) => 2 ** shift);
 
 const NO_HOLE: AddressHole = { fromPage: 2 ** 52, toPage: 2 ** 52 };
 
@@ -137,7 +135,7 @@ export class RadixSpace implements AddressSpace {
     let level = region.level;
     let shift = region.shift;
     let rights = TABLE_RIGHTS;
-    const index = Math.floor((page - region.basePage) / SPANS[shift - 12]);
+    const index = Math.floor((page - region.basePage) / POWERS[shift - 12]);
     if (index >= region.entries) return this.missOutside(page, offset, region.toPage, out);
     let loaded = this.loadRoot(region, index);
     for (;;) {
@@ -167,9 +165,9 @@ export class RadixSpace implements AddressSpace {
     out.setEntry(level, words.low, words.high, this.format.entryBytes * 8);
     if (entry.kind !== ENTRY_LEAF) {
       const outcome = entry.kind === ENTRY_INVALID ? UNMAPPED : UNSUPPORTED_ENTRY;
-      return out.miss(outcome, restOf(SPANS[shift], page, offset));
+      return out.miss(outcome, restOf(POWERS[shift], page, offset));
     }
-    const span = Math.min(entry.size, SPANS[shift]);
+    const span = Math.min(entry.size, POWERS[shift]);
     out.outcome = MAPPED;
     out.pa = entry.pa + offsetIn(entry.size, page, offset);
     out.length = restOf(span, page, offset);
@@ -222,8 +220,8 @@ export class RadixSpace implements AddressSpace {
   ): Outcome {
     out.setEntry(level, 0, 0, 0);
     const outcome = status === TRUNCATED ? TABLE_TRUNCATED : TABLE_ABSENT;
-    const missing = Math.min(this.missingEntries() * SPANS[shift], MAX_HOLE);
-    return out.miss(outcome, Math.max(1, missing - offsetIn(SPANS[shift], page, offset)), this.tablePa);
+    const missing = Math.min(this.missingEntries() * POWERS[shift], MAX_HOLE);
+    return out.miss(outcome, Math.max(1, missing - offsetIn(POWERS[shift], page, offset)), this.tablePa);
   }
 
   /** How many entries of the table at hand, from the one that could not be loaded on, are missing: at least that one. */
@@ -249,7 +247,7 @@ export class RadixSpace implements AddressSpace {
 /** Index of the entry for an address in the table that `entry` names. */
 function indexIn(entry: TableEntry, page: number, offset: number): number {
   const { shift, entries } = entry;
-  if (shift >= 12) return Math.floor(page / SPANS[shift - 12]) & (entries - 1);
+  if (shift >= 12) return Math.floor(page / POWERS[shift - 12]) & (entries - 1);
   return ((page << (12 - shift)) | (offset >>> shift)) & (entries - 1);
 }
 

@@ -1,3 +1,4 @@
+import { POWERS } from './powers.js';
 import { TABLE_ABSENT, TABLE_TRUNCATED } from './address-space.js';
 import type { BlockCache } from './block-cache.js';
 import { PhysicalWords, TRUNCATED } from './physical-memory.js';
@@ -70,7 +71,7 @@ export class RadixTable {
     this.base = base;
     this.level = level;
     this.shift = shift;
-    this.span = 2 ** shift;
+    this.span = POWERS[shift];
     this.pagesPerEntry = this.span / 4096;
     this.entries = entries;
     this.basePage = basePage;

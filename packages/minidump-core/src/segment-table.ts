@@ -3,6 +3,7 @@ import type { Section } from './core.js';
 import { KvmError } from './errors.js';
 import { KVA_PAGE } from './address-space.js';
 import { FLAT, portableSegment, RUN } from './portable-header.js';
+import { POWERS } from './powers.js';
 import { offsetIn } from './radix-space.js';
 import { PHYSICAL_LIMIT } from './source-check.js';
 
@@ -47,14 +48,14 @@ export class SegmentTable {
         (this.kind === FLAT || this.kind === RUN) &&
         (this.shift === 10 || (this.shift >= 12 && this.shift <= 30)) &&
         this.count >= 1 &&
-        this.count * 2 ** this.shift <= PHYSICAL_LIMIT &&
-        offsetIn(2 ** this.shift, this.page, this.offset) === 0 &&
+        this.count * POWERS[this.shift] <= PHYSICAL_LIMIT &&
+        offsetIn(POWERS[this.shift], this.page, this.offset) === 0 &&
         this.firstLeaf >= endLeaf &&
         this.firstLeaf + used <= leaves &&
         this.distance(endPage, endOffset) >= 0;
       if (!sound) throw this.corrupt(i);
       endLeaf = this.firstLeaf + used;
-      const end = this.offset + this.count * 2 ** this.shift;
+      const end = this.offset + this.count * POWERS[this.shift];
       endPage = this.page + Math.floor(end / KVA_PAGE);
       endOffset = end % KVA_PAGE;
       if (endPage > topPage || (endPage === topPage && endOffset > 0)) throw this.corrupt(i);
@@ -132,12 +133,13 @@ export class SegmentTable {
     throw new KvmError('TRUNCATED', 'the file ends in the section segments', {
       field: 'segments',
       offset: at,
+      hint: 'the file is cut short; copy it again',
     });
   }
 
   private holds(page: number, offset: number): boolean {
     const distance = this.distanceTo(page, offset);
-    return distance >= 0 && distance < this.count * 2 ** this.shift;
+    return distance >= 0 && distance < this.count * POWERS[this.shift];
   }
 
   /** Bytes from the given end to the start of the segment at hand. */

@@ -276,7 +276,7 @@ describe('openMinidump', () => {
       BITS.filter((pfn, bit) => isDumped(pfn) && BITS.indexOf(pfn) === bit).length,
     );
     expect(core.warnings.length).toBe(1);
-    expect(core.warnings[0]).toContain('1 bits');
+    expect(core.warnings[0]).toContain('1 bit is set');
   });
 
   it('refuses ranges and a bitmap that contradict each other', () => {
