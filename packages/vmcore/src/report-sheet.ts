@@ -6,7 +6,10 @@ export function reportSheet(file: string, report: DumpReport): string {
   const missing = damage.tablesAbsent + damage.tablesTruncated;
   const rows: readonly (readonly [string, string])[] = [
     ['file', `${file}, ${bytes(report.size)}`],
-    ['format', `${report.format}, ${report.architecture}`],
+    [
+      'format',
+      `${report.format}${report.version === undefined ? '' : ` version ${report.version}`}, ${report.architecture}`,
+    ],
     ['pages', `${pages}${report.added > 0 ? `, ${report.added} of them added by hand` : ''}`],
     ['mappings', `${report.mappings}, ${bytes(report.mappedBytes)} of KVA`],
     [
@@ -32,7 +35,9 @@ export function reportSheet(file: string, report: DumpReport): string {
 
 function tableText({ bytes: size, segments, leaves, flatBytes, pages }: DumpReport['tables']): string {
   return (
-    (segments === undefined ? '' : `${segments} segments, ${leaves} leaves: `) +
+    (segments === undefined
+      ? ''
+      : `${segments} segments${leaves === undefined ? '' : `, ${leaves} leaves`}: `) +
     bytes(size) +
     (flatBytes === undefined ? '' : ` (FLAT: ${bytes(flatBytes)})`) +
     (pages === undefined ? '' : `, and ${pages} page-table pages among the pages`)
