@@ -5,9 +5,11 @@ import { openKvm } from '@libkvm/kvm-reader';
 import { openKvmFile } from '@libkvm/kvm-reader/node';
 import { dumpToBytes, isKvmError } from '@libkvm/minidump-core';
 import { afterAll, describe, expect, it } from 'vitest';
+import { convertCore } from './convert-core.mjs';
 import { EXPECTED, fixtureCore } from './fixture-core.mjs';
 import { imageToMinidump } from './image-to-minidump.mjs';
 import { dumpMachine, ToyMachine } from './live-pmap.mjs';
+import { sampleFiles } from './sample.mjs';
 import { KERNBASE, sampleImage, sampleImageMachine } from './sample-image.mjs';
 
 const codeOf = (action: () => unknown): string => {
@@ -41,6 +43,25 @@ describe('a memory image to a minidump', () => {
     const body = program.slice(program.indexOf('export async function'), program.indexOf('if (import.meta'));
     const imports = program.split('\n').filter((line) => line.startsWith('import'));
     expect(imports.length + body.trim().split('\n').length).toBeLessThanOrEqual(12);
+  });
+});
+
+describe('a core in another format', () => {
+  const { core } = sampleFiles();
+  afterAll(() => rmSync(dirname(core), { recursive: true }));
+
+  it.each(['portable', 'freebsd', 'elf'])('%s says the same', async (format) => {
+    const out = `${core}.${format}`;
+    const { pages } = await convertCore(core, out, format);
+    const [before, after] = [openKvmFile(core), openKvmFile(out)];
+    expect(pages).toBeGreaterThanOrEqual(before.core.memory.pages.dumped);
+    const rows = [...before.pages()].filter((row) => row.kva !== undefined && row.offset !== undefined);
+    expect(rows.length).toBeGreaterThan(10);
+    for (const { kva, length } of rows) {
+      expect(Buffer.compare(after.read(kva!, length), before.read(kva!, length))).toBe(0);
+    }
+    before.close();
+    after.close();
   });
 });
 
