@@ -135,10 +135,12 @@ export const PT_NOTE = 4;
 export const PT_DUMP_DELTA = 0x6fb5_d000;
 
 /** sh_type (gABI figure 4-11). */
+export const SHT_PROGBITS = 1;
 export const SHT_SYMTAB = 2;
 export const SHT_STRTAB = 3;
 export const SHT_NOTE = 7;
 export const SHT_NOBITS = 8;
 export const SHT_DYNSYM = 11;
 /** sh_flags: the section takes memory when the program runs. */
+export const SHF_WRITE = 1;
 export const SHF_ALLOC = 2;

@@ -1,7 +1,16 @@
 import { KvmError, clampLength, isKvmError, latin1, readBytes, type ByteSource } from '@libkvm/minidump-core';
 import { ElfFile } from './elf-file.js';
 import { isElf, type ElfFileIdentity } from './elf-headers.js';
-import { ET_CORE, ET_REL, PT_LOAD, SHF_ALLOC, SHT_NOBITS } from './elf-structs.js';
+import {
+  ET_CORE,
+  ET_REL,
+  PT_LOAD,
+  SHF_ALLOC,
+  SHF_WRITE,
+  SHT_NOBITS,
+  SHT_NOTE,
+  SHT_PROGBITS,
+} from './elf-structs.js';
 import { SymbolTable } from './symbol-table.js';
 
 /** NT_GNU_BUILD_ID, of the owner `GNU`. */
@@ -24,12 +33,20 @@ const LOOKALIKES: readonly (readonly [string, string, string])[] = [
   ['213c617263683e0a', 'an ar archive', 'FreeBSD kernels are ELF files: /boot/kernel/kernel'],
 ];
 
+/** A linker's build id. */
+export interface BuildId {
+  /** In hex. */
+  readonly id: string;
+  /** KVA of its bytes. */
+  readonly address?: bigint;
+}
+
 /** A kernel's ELF file: its symbols, and what its image holds before it runs. */
 export class KernelFile {
   readonly symbols: SymbolTable;
   /** Machine, width, byte order, type, OSABI and entry point. */
   readonly identity: ElfFileIdentity;
-  private foundBuildId: { readonly id: string | undefined } | undefined;
+  private foundBuildId: { readonly note: BuildId | undefined } | undefined;
 
   constructor(readonly elf: ElfFile) {
     this.symbols = new SymbolTable(elf);
@@ -38,8 +55,21 @@ export class KernelFile {
 
   /** The linker's build id in hex; undefined where the file has none, or its notes are damaged. */
   get buildId(): string | undefined {
-    this.foundBuildId ??= { id: findBuildId(this.elf) };
-    return this.foundBuildId.id;
+    return this.buildIdNote?.id;
+  }
+
+  /** The same with the KVA that the running kernel has it at, where it is loaded. */
+  get buildIdNote(): BuildId | undefined {
+    this.foundBuildId ??= { note: findBuildId(this.elf) };
+    return this.foundBuildId.note;
+  }
+
+  /** The parts of the running kernel that nobody writes to, and the file has: code and constants. */
+  get readOnlyParts(): readonly { readonly address: bigint; readonly length: number }[] {
+    return this.elf.sections.filter(
+      ({ type, flags, length }) =>
+        type === SHT_PROGBITS && (flags & (SHF_ALLOC | SHF_WRITE)) === SHF_ALLOC && length > 0,
+    );
   }
 
   /**
@@ -98,11 +128,19 @@ function holds(start: bigint, length: number, address: bigint): boolean {
 }
 
 /** Damaged notes are no reason to refuse a kernel whose symbols are sound. */
-function findBuildId(elf: ElfFile): string | undefined {
+function findBuildId(elf: ElfFile): BuildId | undefined {
   try {
     for (const note of elf.notes()) {
       if (note.name !== 'GNU' || note.type !== NT_GNU_BUILD_ID || note.length > MAX_BUILD_ID) continue;
-      return hex(note.desc);
+      const id = hex(note.desc);
+      const loaded = elf.sections.find(
+        ({ flags, offset, length, type }) =>
+          type === SHT_NOTE &&
+          (flags & SHF_ALLOC) !== 0 &&
+          note.offset >= offset &&
+          note.offset < offset + length,
+      );
+      return loaded ? { id, address: loaded.address + BigInt(note.offset - loaded.offset) } : { id };
     }
   } catch (error) {
     if (!isKvmError(error, 'CORRUPT', 'TRUNCATED')) throw error;
@@ -123,7 +161,10 @@ function notAKernel(what: string, hint: string): KvmError {
 
 function notElf(head: Uint8Array): KvmError {
   if (head.length === 0)
-    return new KvmError('NOT_A_CORE', 'the kernel file is empty', { field: 'kernel', offset: 0 });
+    return new KvmError('NOT_A_CORE', 'the kernel file is empty', {
+      ...{ field: 'kernel', offset: 0 },
+      hint: 'copy it again: /boot/kernel/kernel',
+    });
   const start = hex(head.subarray(0, 16));
   const known = LOOKALIKES.find(([magic]) => start.startsWith(magic));
   if (known) {

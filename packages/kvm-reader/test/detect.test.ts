@@ -124,6 +124,42 @@ describe('opening', () => {
     expect(openKvm(small, { architectures: [amd64] }).checkMatch().verdict).toBe('unknown');
   });
 
+  it('goes by the build id too, where the kernel has it in memory', () => {
+    const vaddr = 0xfffff80000003000n;
+    const id = Uint8Array.from({ length: 20 }, (_, i) => i * 7);
+    const kernelOf = (build: Uint8Array): Uint8Array =>
+      elfKernel({
+        ...{ class: 64, byteOrder: 'little', machine: ELF_MACHINES.amd64, symbols: [] },
+        buildId: { id: build, vaddr },
+      });
+    const machine = smallMachine();
+    // The header of the note, 12 bytes, and its name, 4.
+    machine.write(vaddr + 16n, id);
+    const core = amd64Minidump(machine).file.bytes();
+    const matchOf = (kernel: Uint8Array): MatchReport =>
+      openKvm(core, { architectures: [amd64], kernel }).checkMatch();
+    expect(matchOf(kernelOf(id))).toMatchObject({
+      verdict: 'match',
+      reason: expect.stringContaining('0007'),
+    });
+    expect(matchOf(kernelOf(id.map((byte) => byte ^ 1)))).toMatchObject({ verdict: 'mismatch' });
+  });
+
+  it('goes by code and constants where the kernel has no name', () => {
+    const vaddr = 0xfffff80000003000n;
+    const code = Uint8Array.from({ length: 4096 }, (_, i) => (i * 131) >>> 3);
+    const machine = smallMachine();
+    machine.write(vaddr, code);
+    const core = amd64Minidump(machine).file.bytes();
+    const matchOf = (patched: number): string => {
+      const bytes = code.map((byte, i) => (i < patched ? byte ^ 0x55 : byte));
+      const identity = { class: 64, byteOrder: 'little', machine: ELF_MACHINES.amd64, symbols: [] } as const;
+      const kernel = elfKernel({ ...identity, loads: [{ vaddr, bytes, flags: 5 }] });
+      return openKvm(core, { architectures: [amd64], kernel }).checkMatch().verdict;
+    };
+    expect([0, 512, 2048, 4096].map(matchOf)).toEqual(['match', 'match', 'unknown', 'mismatch']);
+  });
+
   it('compares versions that are not ASCII byte by byte', () => {
     const kva = 0xfffff80000003000n;
     const version = new TextEncoder().encode('FreeBSD 14.1 /home/andré/src\n\0');
