@@ -1,5 +1,6 @@
 // `npm test`: installs, builds and runs every gate, then the tests. `--gates` leaves the tests out.
-// Gates do not stop each other; the last line counts the tests, the exit status covers everything.
+// Gates do not stop each other; the last line counts the tests, the exit status covers everything. With the tests goes
+// the browser lane, which is skipped where there is no Chromium.
 import './node-version.mjs';
 import { existsSync, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
@@ -25,6 +26,10 @@ const gates = [
   () => step('types, neutral', () => runTool('typescript:tsc', ['-p', 'tsconfig.neutral.json'])),
   () => step('format', () => runTool('prettier', ['--check', '--log-level', 'warn', '.'])),
 ];
+
+/** The lane's last line says how it went, or why it was skipped. */
+const browserLane = () =>
+  step('browser', async () => (await script('browser.mjs')).trim().split('\n').at(-1));
 
 /** Runs the tests and returns how many passed, failed and were skipped. */
 async function tests() {
@@ -63,7 +68,10 @@ let errors = [];
 try {
   await install();
   errors = await inLanes(2, gates);
-  if (withTests) result = await tests();
+  if (withTests) {
+    result = await tests();
+    await browserLane().catch((error) => errors.push(error));
+  }
 } catch (error) {
   errors.push(error);
   if (!(error instanceof StepError)) console.error(error);

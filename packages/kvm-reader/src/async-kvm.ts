@@ -1,18 +1,20 @@
-import { KvmError, checkedNumber, type Core } from '@libkvm/minidump-core';
-import { physicalRuns, readRuns, runsLength, virtualRuns } from './async-runs.js';
-import { blobSource, type AsyncByteSource, type Cancellable } from './async-source.js';
-import { BlockStore } from './block-store.js';
-import { physicalFault, virtualFault } from './faults.js';
-import type { MatchReport } from './kernel-match.js';
+import { KvmError } from '@libkvm/minidump-core';
 import type { PartialRead, ReadOptions, Resolved } from './answers.js';
+import { AsyncBulk, type TakeStep } from './async-bulk.js';
+import { blobSource, isBlob, type AsyncByteSource, type Cancellable } from './async-source.js';
+import { AsyncSymbols } from './async-symbols.js';
+import { takeStep } from './block-steps.js';
+import type { BlockStore } from './block-store.js';
+import type { MatchReport } from './kernel-match.js';
 import type { Kvm } from './kvm.js';
 import type { MessageBuffer } from './message-buffer.js';
+import type { OpenedCore } from './opened-core.js';
 import { PageWalk, type PageEntry, type WalkRange } from './page-walk.js';
 import { searchPhysical, searchVirtual, type SearchRange } from './search.js';
 
 /** Longer reads translate first, then fetch all their runs together past the store. */
 const BULK = 65536;
-/** Rows or matches made in one step. */
+/** Rows or matches handed out together, at most. */
 const BATCH = 256;
 
 /** Options of an asynchronous read. */
@@ -20,22 +22,34 @@ export interface AsyncReadOptions extends ReadOptions, Cancellable {}
 
 /**
  * An opened core, read asynchronously: the methods, answers and errors of {@link Kvm}, each as a promise. Made by
- * `openKvmAsync`. Calls may be made while others are under way.
+ * `openKvmAsync`. Calls may be made while others are under way. A call that fails, with `IO` or as its source does, or
+ * that its signal ends (`ABORTED`), leaves nothing behind: it can be made again.
  *
  * It is the same code: a synchronous step that lacks bytes says which, they are fetched, and the step is taken again.
  */
 export class AsyncKvm {
+  /** The kernel's symbols; empty when no kernel file and no resolver were given. */
+  readonly symbols: AsyncSymbols;
+  private readonly bulk: AsyncBulk;
+  private readonly step: TakeStep;
+
+  /** @internal */
   constructor(
     private readonly kvm: Kvm,
     private readonly store: BlockStore,
     /** The kernel's bytes, where they are fetched as well. */
-    private readonly kernelStore: BlockStore | undefined,
-    private readonly concurrency: number,
+    kernelStore: BlockStore | undefined,
+    concurrency: number,
     private readonly onClose: () => void,
-  ) {}
+  ) {
+    const stores = kernelStore ? [store, kernelStore] : [store];
+    this.step = (action, options) => takeStep(stores, action, options);
+    this.symbols = new AsyncSymbols(kvm.symbols, this.step);
+    this.bulk = new AsyncBulk(kvm, store, this.step, concurrency);
+  }
 
   /** The two maps and the facts of the file. Its facts can be looked at; its memory cannot be read synchronously. */
-  get core(): Core {
+  get core(): OpenedCore {
     return this.kvm.core;
   }
 
@@ -53,41 +67,19 @@ export class AsyncKvm {
     length: number,
     options: AsyncReadOptions = {},
   ): Promise<Uint8Array<ArrayBuffer>> {
-    if (!(length > BULK) || options.pad === true)
-      return this.step(() => this.kvm.read(kva, length, options), options);
-    // The length is checked, and the runs are found, before memory is taken.
-    const { bytes, fault } = await this.readPartial(kva, length, options);
-    if (fault) throw fault;
-    return bytes;
+    if (this.isLong(length)) return this.bulk.read(kva, length, options);
+    return this.step(() => this.kvm.read(kva, length, options), options);
   }
 
+  /** As {@link AsyncKvm.read}, into `target`. Before an error it holds the bytes done; after an abort, any of them. */
   async readInto(kva: number | bigint, target: Uint8Array, options: AsyncReadOptions = {}): Promise<void> {
-    if (target.length > BULK && options.pad !== true)
-      target.set(await this.read(kva, target.length, options));
+    if (this.isLong(target.length)) await this.bulk.readInto(kva, target, options);
     else await this.step(() => this.kvm.readInto(kva, target, options), options);
   }
 
   async readPartial(kva: number | bigint, length: number, options: Cancellable = {}): Promise<PartialRead> {
-    if (!(length > BULK) || !this.core.memory.fileOffsets) {
-      return this.step(() => this.kvm.readPartial(kva, length), options);
-    }
-    this.kvm.checkLength(length);
-    const { reader } = this.kvm;
-    const found = await this.step(() => {
-      const { page, offset } = reader.split(kva);
-      const runs = virtualRuns(reader.translator, page, offset, length);
-      const bytesDone = runsLength(runs);
-      if (bytesDone === length) return { runs };
-      const end = offset + bytesDone;
-      const progress = { length, bytesDone };
-      return {
-        runs,
-        fault: virtualFault(reader.translator, page + Math.floor(end / 4096), end % 4096, progress),
-      };
-    }, options);
-    const bytes = new Uint8Array(runsLength(found.runs));
-    await readRuns(this.store, found.runs, bytes, this.concurrency, options);
-    return found.fault ? { bytes, fault: found.fault } : { bytes };
+    if (this.isLong(length)) return this.bulk.readPartial(kva, length, options);
+    return this.step(() => this.kvm.readPartial(kva, length), options);
   }
 
   async readPhysical(
@@ -95,20 +87,21 @@ export class AsyncKvm {
     length: number,
     options: Cancellable = {},
   ): Promise<Uint8Array<ArrayBuffer>> {
-    if (!(length > BULK) || !this.core.memory.fileOffsets) {
-      return this.step(() => this.kvm.readPhysical(pa, length), options);
-    }
-    this.kvm.checkLength(length);
-    const from = checkedNumber(pa, 'pa');
-    const runs = await this.step(() => {
-      const found = physicalRuns(this.core, from, length);
-      const bytesDone = runsLength(found);
-      if (bytesDone < length) throw physicalFault(this.core.memory, from + bytesDone, { length, bytesDone });
-      return found;
-    }, options);
-    const bytes = new Uint8Array(length);
-    await readRuns(this.store, runs, bytes, this.concurrency, options);
+    if (!this.isLong(length)) return this.step(() => this.kvm.readPhysical(pa, length), options);
+    const { bytes, fault } = await this.bulk.readPhysical(pa, length, options);
+    if (fault) throw fault;
     return bytes;
+  }
+
+  /** Reads as many bytes of physical memory as `target` has into it. */
+  async readPhysicalInto(pa: number | bigint, target: Uint8Array, options: Cancellable = {}): Promise<void> {
+    if (!this.isLong(target.length)) {
+      await this.step(() => this.kvm.readPhysicalInto(pa, target), options);
+      return;
+    }
+    const { bytes, fault } = await this.bulk.readPhysical(pa, target.length, options);
+    target.set(bytes);
+    if (fault) throw fault;
   }
 
   readU8(kva: number | bigint, options?: Cancellable): Promise<number> {
@@ -149,8 +142,7 @@ export class AsyncKvm {
   }
 
   pages(range?: WalkRange, options?: Cancellable): AsyncGenerator<PageEntry, void, undefined> {
-    const walk = new PageWalk(this.kvm.reader.translator, range);
-    return this.drain(walk, options);
+    return this.drain(() => new PageWalk(this.kvm.reader.translator, range), options);
   }
 
   search(
@@ -158,43 +150,61 @@ export class AsyncKvm {
     range?: SearchRange,
     options?: Cancellable,
   ): AsyncGenerator<bigint, void, undefined> {
-    return this.drain(searchVirtual(this.kvm.reader, needle, range), options);
+    return this.drain(() => searchVirtual(this.kvm.reader, needle, range), options);
   }
 
   searchPhysical(
     needle: Uint8Array | string,
     options?: Cancellable,
   ): AsyncGenerator<number, void, undefined> {
-    return this.drain(searchPhysical(this.kvm.reader, needle), options);
+    return this.drain(() => searchPhysical(this.kvm.reader, needle), options);
   }
 
+  /** Lets go of the sources behind core and kernel; reads of what is not at hand may fail from then on. */
   close(): void {
     this.onClose();
   }
 
-  /** Takes a step until neither core nor kernel lack bytes for it. */
-  private step<T>(action: () => T, options?: Cancellable): Promise<T> {
-    return BlockStore.step(this.kernelStore ? [this.store, this.kernelStore] : [this.store], action, options);
+  /** Long reads go past the store; not where located offsets are none of the file (compressed pages). */
+  private isLong(length: number): boolean {
+    return length > BULK && this.core.memory.fileOffsets;
   }
 
-  /** Batches of a cursor, which loses nothing when a step is taken again: what it gave before is kept here. */
+  /**
+   * What a cursor gives, in batches. It loses nothing when a step is interrupted, and what it gave before is handed out
+   * before more is fetched.
+   */
   private async *drain<T>(
-    cursor: { next(): T | undefined },
-    options?: Cancellable,
+    open: () => Cursor<T>,
+    options: Cancellable = {},
   ): AsyncGenerator<T, void, undefined> {
+    const cursor = open();
     for (let more = true; more;) {
       const batch: T[] = [];
-      more = await this.step(() => {
-        while (batch.length < BATCH) {
-          const item = cursor.next();
-          if (item === undefined) return false;
-          batch.push(item);
-        }
-        return true;
-      }, options);
+      more = await this.step(() => fillBatch(cursor, batch), { ...options, resumes: true });
       yield* batch;
     }
   }
+}
+
+/** Gives what it finds one by one, and goes on where it was when a source throws. */
+interface Cursor<T> {
+  next(): T | undefined;
+}
+
+/** Fills a batch; false at the end of the cursor. */
+function fillBatch<T>(cursor: Cursor<T>, batch: T[]): boolean {
+  try {
+    while (batch.length < BATCH) {
+      const item = cursor.next();
+      if (item === undefined) return false;
+      batch.push(item);
+    }
+  } catch (error) {
+    // What is there is handed out first; the next step meets the same again.
+    if (batch.length === 0) throw error;
+  }
+  return true;
 }
 
 /** What an asynchronous core can be opened from. */
@@ -202,8 +212,8 @@ export type AsyncBytes = AsyncByteSource | Blob;
 
 /** A source or a `Blob`, as a source. */
 export function toAsyncSource(input: AsyncBytes): AsyncByteSource {
-  if (typeof Blob !== 'undefined' && input instanceof Blob) return blobSource(input);
-  const source = input as AsyncByteSource;
+  if (isBlob(input)) return blobSource(input);
+  const source = input;
   if (typeof source?.read === 'function' && Number.isSafeInteger(source.size) && source.size >= 0)
     return source;
   throw new KvmError('INVALID_ARGUMENT', 'a core is given as a Blob or as a source with size and read', {

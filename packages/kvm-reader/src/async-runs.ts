@@ -57,27 +57,36 @@ export function runsLength(runs: readonly FileRun[]): number {
   return runs.reduce((sum, { length }) => sum + length, 0);
 }
 
-/** Reads runs into a target, a few requests at a time. */
+/** Reads runs into a target, a few requests at a time. The first failure ends all of them. */
 export async function readRuns(
   store: BlockStore,
   runs: readonly FileRun[],
   target: Uint8Array,
   concurrency: number,
-  options: Cancellable,
+  { signal }: Cancellable,
 ): Promise<void> {
   const requests = joinRuns(runs);
+  const failed = new AbortController();
+  const either = signal ? AbortSignal.any([signal, failed.signal]) : failed.signal;
   let next = 0;
   const worker = async (): Promise<void> => {
-    while (next < requests.length) {
+    while (next < requests.length && !failed.signal.aborted) {
       const group = requests[next++];
       const bytes = new Uint8Array(group.end - group.start);
-      await store.readThrough(group.start, bytes, options);
+      await store.readThrough(group.start, bytes, either);
       for (const { offset, at, length } of group.runs) {
         target.set(bytes.subarray(offset - group.start, offset - group.start + length), at);
       }
     }
   };
-  await Promise.all(Array.from({ length: Math.min(concurrency, requests.length) }, worker));
+  const workers = Array.from({ length: Math.min(concurrency, requests.length) }, worker);
+  try {
+    await Promise.all(workers);
+  } catch (error) {
+    failed.abort();
+    await Promise.allSettled(workers);
+    throw error;
+  }
 }
 
 interface Request {
@@ -109,7 +118,8 @@ function splitRun({ offset, at, length }: FileRun): FileRun[] {
   return pieces;
 }
 
-function addRun(runs: FileRun[], offset: number, at: number, length: number): void {
+/** Adds a run, or lengthens the last one where it goes on. */
+export function addRun(runs: FileRun[], offset: number, at: number, length: number): void {
   const last = runs.at(-1);
   if (last && last.offset + last.length === offset) last.length += length;
   else runs.push({ offset, at, length });

@@ -42,7 +42,12 @@ const TAR: Recognised = {
 
 /** The error for a file that no format takes: says what it is where that can be told. */
 export function unknownFile(head: Uint8Array, size: number, knownFormats: readonly string[]): KvmError {
-  if (size === 0) return new KvmError('NOT_A_CORE', 'the file is empty', { offset: 0 });
+  if (size === 0) {
+    return new KvmError('NOT_A_CORE', 'the file is empty', {
+      offset: 0,
+      hint: 'copy it again; savecore(8) leaves an empty file where the disk was full',
+    });
+  }
   const text = latin1(head.subarray(0, 32));
   if (text.startsWith('minidump ')) {
     return new KvmError(

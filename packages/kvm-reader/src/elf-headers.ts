@@ -83,7 +83,10 @@ export function isElf(head: Uint8Array): boolean {
 export function readFileHeader(source: ByteSource): { identity: ElfFileIdentity; tables: ElfTables } {
   const head = readBytes(source, 0, Math.min(ehdr64.size, source.size), 'the ELF header');
   if (!isElf(head)) {
-    throw new KvmError('NOT_A_CORE', 'not an ELF file: it does not start with 7f 45 4c 46', { offset: 0 });
+    throw new KvmError('NOT_A_CORE', 'not an ELF file: it does not start with 7f 45 4c 46', {
+      offset: 0,
+      hint: 'give an ELF core or kernel; the file may be compressed, or cut at its start',
+    });
   }
   const ident = elfIdent.read(head, 0, 'little');
   const bits = oneOf(ident.class, 32, 64, 'EI_CLASS', 4);

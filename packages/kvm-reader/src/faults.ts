@@ -32,7 +32,10 @@ export function virtualFault(
     page >= translator.endPage ? kvaOf(translator.endPage - 1, KVA_PAGE - 1) + 1n : kvaOf(page, offset);
   const where: KvmErrorDetails = { address, addressSpace: 'virtual', ...progress };
   if (page >= translator.endPage) {
-    return new KvmError('NOT_CANONICAL', `the address space ends at ${toHex(address)}`, where);
+    return new KvmError('NOT_CANONICAL', `the address space ends at ${toHex(address)}`, {
+      ...where,
+      hint: 'ask for fewer bytes',
+    });
   }
   const { translation } = translator;
   const outcome = translator.translate(page, offset);
@@ -55,6 +58,7 @@ export function virtualFault(
       return new KvmError('UNSUPPORTED', `the page-table entry of ${toHex(address)} has no defined meaning`, {
         ...where,
         holeLength,
+        hint: 'the page table is damaged, or is none: what it should map may be in the direct map',
       });
     default:
       if (translator.core.addressSpace === undefined) return noAddressSpace(translator.core, where);

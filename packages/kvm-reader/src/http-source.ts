@@ -1,5 +1,14 @@
-import { KvmError, isKvmError } from '@libkvm/minidump-core';
-import { abortedBy, type AsyncByteSource, type Cancellable } from './async-source.js';
+import { KvmError } from '@libkvm/minidump-core';
+import type { AsyncByteSource, Cancellable } from './async-source.js';
+import {
+  HttpFault,
+  changed,
+  cutShort,
+  retrying,
+  unusable,
+  type Attempt,
+  type HttpSettings,
+} from './http-request.js';
 
 /** How a file is read over HTTP. */
 export interface HttpOptions extends Cancellable {
@@ -7,89 +16,85 @@ export interface HttpOptions extends Cancellable {
   readonly fetch?: typeof fetch;
   /** Sent with every request. */
   readonly headers?: Readonly<Record<string, string>>;
-  /** How often a request is tried again after a network error, 408, 429 or 5xx: 3 unless told otherwise. */
+  /** How often a request is tried again after a network error, a cut or late answer, 408, 425, 429 or 5xx: 3 unless told otherwise. */
   readonly retries?: number;
-  /** Milliseconds before the first new try, doubled each time: 200 unless told otherwise. */
+  /** Milliseconds before the first new try, doubled each time, longer where Retry-After says so: 200 unless told otherwise. */
   readonly retryDelay?: number;
-  /** Milliseconds without an answer after which a request is given up and tried again: 30,000 unless told otherwise. */
+  /** Milliseconds without a byte after which a request is given up and tried again: 30,000 unless told otherwise. */
   readonly timeout?: number;
   /** A server that knows no ranges sends the whole file: up to so many bytes are taken, 256 MB unless told otherwise. */
   readonly maxWholeFile?: number;
 }
 
 const FIRST_BYTES = 65536;
-
-/** Settings with their defaults. */
-interface Settings {
-  readonly url: string;
-  readonly fetch: typeof fetch;
-  readonly headers: Readonly<Record<string, string>>;
-  readonly retries: number;
-  readonly retryDelay: number;
-  readonly timeout: number;
-  readonly maxWholeFile: number;
-}
+const EXPOSE = 'across origins it must send Access-Control-Expose-Headers: Content-Range, ETag';
 
 /**
  * Opens a file on an HTTP server as a source. The first request asks for its first 64 KB and so learns its size; a server
- * that ignores ranges sends all of it, which is then kept in memory.
+ * that ignores ranges sends all of it, which is then kept in memory. Redirects are followed anew with each request, since
+ * where they lead may expire.
  *
- * Answers are checked: a range other than the one asked for, or a file that changed meanwhile (ETag, Last-Modified, size),
- * is an error and never wrong bytes.
+ * Answers are checked: a range other than the one asked for, more or fewer bytes than that, or a file that changed
+ * meanwhile (ETag, else Last-Modified; its size), is an error (`IO`) and never wrong bytes. Conditions (If-Range) are not
+ * sent: across origins they would cost a request of their own each time. After an error the source is usable as soon as
+ * the server is; a file that changed has to be opened again.
  *
- * @throws KvmError `IO`, `ABORTED`, `UNSUPPORTED` when the server knows no ranges and the file is too large to take whole
+ * @throws KvmError `IO`, `ABORTED`, `UNSUPPORTED` when the server knows no ranges and the file is too large to take whole,
+ *   `INVALID_ARGUMENT`
  */
 export async function httpSource(url: string | URL, options: HttpOptions = {}): Promise<AsyncByteSource> {
-  const settings: Settings = {
+  const settings: HttpSettings = {
     url: String(url),
     fetch: options.fetch ?? globalThis.fetch.bind(globalThis),
     headers: options.headers ?? {},
-    retries: options.retries ?? 3,
-    retryDelay: options.retryDelay ?? 200,
-    timeout: options.timeout ?? 30_000,
-    maxWholeFile: options.maxWholeFile ?? 256 * 1024 * 1024,
+    retries: atLeastZero('retries', options.retries ?? 3),
+    retryDelay: atLeastZero('retryDelay', options.retryDelay ?? 200),
+    timeout: atLeastZero('timeout', options.timeout ?? 30_000),
+    maxWholeFile: atLeastZero('maxWholeFile', options.maxWholeFile ?? 256 * 1024 * 1024),
   };
-  return retrying(settings, options.signal, (signal) => openOnce(settings, signal));
+  return retrying(settings, 0, options.signal, (attempt) => openOnce(settings, attempt));
 }
 
-async function openOnce(settings: Settings, signal: AbortSignal): Promise<AsyncByteSource> {
-  const response = await request(settings, 0, FIRST_BYTES, signal);
+async function openOnce(settings: HttpSettings, attempt: Attempt): Promise<AsyncByteSource> {
+  const response = await attempt.request(0, FIRST_BYTES);
   if (response.status === 416) return wholeFile(new Uint8Array(0));
-  if (response.status === 200) return wholeFile(await takeWhole(settings, response));
-  const range = contentRange(settings, response, 0);
-  const first = new Uint8Array(await response.arrayBuffer());
-  if (range.size === undefined) throw unusable(settings, 'the server does not tell the size of the file', 0);
-  if (first.length !== Math.min(FIRST_BYTES, range.size)) throw cut(settings, 0, first.length);
-  return new HttpSource(settings, range.size, validator(response), first);
+  if (response.status === 200) return wholeFile(await takeWhole(settings, attempt, response));
+  const { size } = contentRange(settings, response, 0);
+  if (size === undefined)
+    throw unusable(settings, 'the server does not tell the size of the file', 0, EXPOSE);
+  const first = await takeRange(settings, attempt, response, 0, Math.min(FIRST_BYTES, size));
+  return new HttpSource(settings, size, validator(response), first);
 }
 
 class HttpSource implements AsyncByteSource {
   constructor(
-    private readonly settings: Settings,
+    private readonly settings: HttpSettings,
     readonly size: number,
     private readonly version: string,
     /** The first bytes of the file: they came with its size. */
     private readonly first: Uint8Array,
   ) {}
 
-  async read(offset: number, length: number, options: Cancellable = {}): Promise<Uint8Array> {
+  async read(offset: number, length: number, { signal }: Cancellable = {}): Promise<Uint8Array> {
     if (offset + length <= this.first.length) return this.first.slice(offset, offset + length);
-    return retrying(this.settings, options.signal, (signal) => this.readOnce(offset, length, signal));
+    return retrying(this.settings, offset, signal, (attempt) => this.readOnce(offset, length, attempt));
   }
 
-  private async readOnce(offset: number, length: number, signal: AbortSignal): Promise<Uint8Array> {
+  private async readOnce(offset: number, length: number, attempt: Attempt): Promise<Uint8Array> {
     const { settings } = this;
-    const response = await request(settings, offset, length, signal);
-    if (response.status === 200) {
-      await response.body?.cancel();
-      throw unusable(settings, 'the server answered a request for a range with the whole file', offset);
-    }
-    const range = contentRange(settings, response, offset);
-    if (range.size !== undefined && range.size !== this.size) throw changed(settings, offset);
-    if (validator(response) !== this.version) throw changed(settings, offset);
-    const bytes = new Uint8Array(await response.arrayBuffer());
-    if (bytes.length !== length) throw cut(settings, offset, bytes.length);
-    return bytes;
+    const response = await attempt.request(offset, length);
+    if (this.tellsOfChange(response)) throw changed(settings, offset);
+    const { size } = contentRange(settings, response, offset);
+    if (size !== undefined && size !== this.size) throw changed(settings, offset);
+    return takeRange(settings, attempt, response, offset, length);
+  }
+
+  /** A range that is gone, or another validator. An error page in place of the file has none, and tells nothing. */
+  private tellsOfChange(response: Response): boolean {
+    const version = validator(response);
+    return (
+      response.status === 416 || (version !== this.version && (version !== '' || response.status === 206))
+    );
   }
 }
 
@@ -101,164 +106,69 @@ function wholeFile(bytes: Uint8Array): AsyncByteSource {
   };
 }
 
-async function takeWhole(settings: Settings, response: Response): Promise<Uint8Array> {
+async function takeWhole(settings: HttpSettings, attempt: Attempt, response: Response): Promise<Uint8Array> {
+  const { maxWholeFile } = settings;
   const announced = Number(response.headers.get('content-length') ?? 0);
-  if (announced > settings.maxWholeFile) {
-    await response.body?.cancel();
-    throw tooLarge(settings, announced);
-  }
-  const pieces: Uint8Array[] = [];
-  let size = 0;
-  const reader = response.body?.getReader();
-  for (let piece = await reader?.read(); piece && !piece.done; piece = await reader?.read()) {
-    size += piece.value.length;
-    if (size > settings.maxWholeFile) {
-      await reader?.cancel();
-      throw tooLarge(settings, size);
-    }
-    pieces.push(piece.value);
-  }
+  if (announced > maxWholeFile) throw tooLarge(settings, announced);
+  const bytes = await attempt.bytesOf(response, maxWholeFile, () => tooLarge(settings, maxWholeFile + 1));
   const encoded = response.headers.get('content-encoding') !== null;
-  if (!encoded && announced > 0 && size !== announced) throw cut(settings, 0, size);
-  const bytes = new Uint8Array(size);
-  let at = 0;
-  for (const piece of pieces) {
-    bytes.set(piece, at);
-    at += piece.length;
-  }
+  if (!encoded && announced > 0 && bytes.length !== announced) throw cutShort(settings, 0, bytes.length);
   return bytes;
 }
 
-async function request(
-  settings: Settings,
+async function takeRange(
+  settings: HttpSettings,
+  attempt: Attempt,
+  response: Response,
   offset: number,
   length: number,
-  signal: AbortSignal,
-): Promise<Response> {
-  const response = await settings.fetch(settings.url, {
-    headers: { ...settings.headers, Range: `bytes=${offset}-${offset + length - 1}` },
-    signal,
-  });
-  if (response.ok || response.status === 416) return response;
-  await response.body?.cancel();
-  const again = response.status === 408 || response.status === 429 || response.status >= 500;
-  throw new HttpFault(
-    ioError(settings, `the server answered ${response.status} ${response.statusText}`, offset),
-    again,
-  );
+): Promise<Uint8Array> {
+  const tooMany = (): HttpFault => unusable(settings, `the server sent more than ${length} bytes`, offset);
+  const bytes = await attempt.bytesOf(response, length, tooMany);
+  if (bytes.length < length) throw cutShort(settings, offset, bytes.length);
+  return bytes;
 }
 
 /** The range that a 206 says it brings: checked to start where it was asked to. */
-function contentRange(settings: Settings, response: Response, offset: number): { size: number | undefined } {
+function contentRange(
+  settings: HttpSettings,
+  response: Response,
+  offset: number,
+): { size: number | undefined } {
+  if (response.status === 200)
+    throw unusable(settings, 'the server answered a request for a range with the whole file', offset);
   if (response.status !== 206)
     throw unusable(settings, `the server answered ${response.status} to a range`, offset);
   const match = /^bytes (\d+)-(\d+)\/(\d+|\*)$/.exec(response.headers.get('content-range') ?? '');
   // Browsers hide the header from other origins unless the server exposes it.
-  if (match === null) {
-    const hint = 'across origins it must send Access-Control-Expose-Headers: Content-Range, ETag';
-    throw unusable(settings, 'the answer to a range does not say which range it is', offset, hint);
-  }
-  if (Number(match[1]) !== offset) {
-    throw unusable(
-      settings,
-      `the server answered with bytes from ${match[1]} on, not from ${offset}`,
-      offset,
-    );
-  }
-  return { size: match[3] === '*' ? undefined : Number(match[3]) };
+  if (match === null)
+    throw unusable(settings, 'the answer to a range does not say which range it is', offset, EXPOSE);
+  const [from, size] = [match[1], match[3]].map(Number);
+  if (from !== offset)
+    throw unusable(settings, `the server answered with bytes from ${from} on, not from ${offset}`, offset);
+  if (match[3] === '*') return { size: undefined };
+  if (Number.isSafeInteger(size) && size > offset) return { size };
+  throw unusable(settings, `the server says that the file has ${match[3]} bytes`, offset);
 }
 
 function validator({ headers }: Response): string {
   return headers.get('etag') ?? headers.get('last-modified') ?? '';
 }
 
-/** An error and whether another try may help. */
-class HttpFault extends Error {
-  constructor(
-    readonly error: KvmError,
-    readonly again: boolean,
-  ) {
-    super(error.message);
-  }
-}
-
-/** Tries again what failed for a passing reason; each try has a time limit. */
-async function retrying<T>(
-  settings: Settings,
-  signal: AbortSignal | undefined,
-  action: (signal: AbortSignal) => Promise<T>,
-): Promise<T> {
-  for (let tries = 0; ; tries++) {
-    if (signal?.aborted === true) throw abortedBy(signal);
-    const limit = AbortSignal.timeout(settings.timeout);
-    try {
-      return await action(signal ? AbortSignal.any([signal, limit]) : limit);
-    } catch (cause) {
-      if (isAborted(signal)) throw abortedBy(signal!);
-      const fault = cause instanceof HttpFault ? cause : asFault(settings, cause);
-      if (!fault.again || tries >= settings.retries) throw fault.error;
-      await delay(settings.retryDelay * 2 ** tries, signal);
-    }
-  }
-}
-
-/** Asked anew after waiting: a narrowed `aborted` would be taken for what it was before. */
-function isAborted(signal: AbortSignal | undefined): boolean {
-  return signal?.aborted === true;
-}
-
-/** What `fetch` throws is a network error or the time limit: both may pass. Our own errors are final. */
-function asFault(settings: Settings, cause: unknown): HttpFault {
-  if (isKvmError(cause)) return new HttpFault(cause, false);
-  const reason = cause instanceof Error ? cause.message : String(cause);
-  return new HttpFault(ioError(settings, reason, undefined, cause), true);
-}
-
-function delay(milliseconds: number, signal: AbortSignal | undefined): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const onAbort = (): void => {
-      clearTimeout(timer);
-      reject(abortedBy(signal!));
-    };
-    const timer = setTimeout(() => {
-      signal?.removeEventListener('abort', onAbort);
-      resolve();
-    }, milliseconds);
-    signal?.addEventListener('abort', onAbort, { once: true });
+function atLeastZero(field: string, value: number): number {
+  if (value >= 0) return value;
+  throw new KvmError('INVALID_ARGUMENT', `${field} is a number from 0 on, not ${String(value)}`, {
+    field,
+    hint: 'leave it out for what is usual',
   });
 }
 
-function ioError({ url }: Settings, reason: string, offset?: number, cause?: unknown): KvmError {
-  return new KvmError('IO', `${url}: ${reason}`, { ...(offset !== undefined && { offset }), cause });
-}
-
-/** The connection ended early: another try may bring the rest. */
-function cut(settings: Settings, offset: number, got: number): HttpFault {
-  return new HttpFault(ioError(settings, `the answer ended after ${got} bytes`, offset), true);
-}
-
-function changed(settings: Settings, offset: number): HttpFault {
-  const error = new KvmError('IO', `${settings.url}: the file changed while it was read`, {
-    offset,
-    hint: 'open it again',
-  });
-  return new HttpFault(error, false);
-}
-
-function unusable(settings: Settings, reason: string, offset: number, hint?: string): HttpFault {
-  const error = new KvmError('IO', `${settings.url}: ${reason}`, {
-    offset,
-    ...(hint !== undefined && { hint }),
-  });
-  return new HttpFault(error, false);
-}
-
-function tooLarge({ url, maxWholeFile }: Settings, size: number): KvmError {
+function tooLarge({ url, maxWholeFile }: HttpSettings, size: number): KvmError {
   return new KvmError(
     'UNSUPPORTED',
     `${url}: the server knows no ranges, and the file has ${size} bytes or more`,
     {
-      length: size,
+      ...{ field: 'maxWholeFile', length: size },
       hint: `use a server that answers ranges, or raise maxWholeFile above ${maxWholeFile}`,
     },
   );

@@ -91,7 +91,7 @@ function registersOf(image: MemoryImage, { image: options }: FormatContext): Reg
   throw new KvmError(
     'INVALID_ARGUMENT',
     `the image has registers of ${image.cpus.length} processors, none of ${cpu}`,
-    { field: 'cpu' },
+    { field: 'cpu', hint: 'processors count from 0' },
   );
 }
 

@@ -58,7 +58,10 @@ export function readDescriptor(
       done += got;
     }
   } catch (cause) {
-    throw new KvmError('IO', `${path}: ${reasonOf(cause)}`, { offset, length, cause });
+    throw new KvmError('IO', `${path}: ${reasonOf(cause)}`, {
+      ...{ offset, length, cause },
+      hint: 'the disk or what the file lies on fails, or the core was closed',
+    });
   }
   return done;
 }

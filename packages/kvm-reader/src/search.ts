@@ -194,5 +194,6 @@ function toNeedle(needle: Uint8Array | string): Uint8Array {
   if (bytes.length > 0 && bytes.length <= SEARCH_STEP) return bytes;
   throw new KvmError('INVALID_ARGUMENT', `search takes 1 to ${SEARCH_STEP} bytes, not ${bytes.length}`, {
     field: 'needle',
+    hint: 'search for a part of it, and compare the rest',
   });
 }

@@ -23,8 +23,8 @@ const MAX_SYMBOLS = 2 ** 24;
 const MAX_NAMES_BYTES = 2 ** 28;
 /** The longest mangled names are a tenth of it. Without a limit, a table without NULs is one huge name for each symbol. */
 const MAX_NAME = 4096;
-/** Bytes read at a time: an interrupted load goes on where it was. */
-const PIECE = 256 * 1024;
+/** Bytes read at a time, in one request where they are fetched: an interrupted load goes on where it was. */
+const PIECE = 2 * 1024 * 1024;
 
 /**
  * The rows of an ELF symbol table, .symtab or else .dynsym, and the bytes of their names, as they are in the file.

@@ -1,11 +1,9 @@
 import { amd64Minidump, pagesOf } from '@libkvm/fixtures';
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { BULK, bulkMachine } from './support/bulk-machine.js';
-import { caught } from './support/faults.js';
-import { runs } from './support/long.js';
+import { caughtLater, FACES, openAmd64On, runsOf, type Face } from './support/faces.js';
 import { Model } from './support/model.js';
-import { asSource, openAmd64 } from './support/open.js';
 
 /** Reads of kilobytes and megabytes: the paths that go by runs and past the cache. */
 
@@ -13,7 +11,6 @@ const machine = bulkMachine();
 const dump = amd64Minidump(machine);
 const bytes = dump.file.bytes();
 const model = new Model(machine, dump);
-const kvms = [openAmd64(bytes), openAmd64(asSource(bytes)), openAmd64(asSource(bytes), { cacheBytes: 0 })];
 
 const MB = 0x100000;
 const starts = Object.values(BULK).flatMap((place) =>
@@ -32,96 +29,98 @@ const lengths = fc.oneof(
   fc.constantFrom(MB - 1, MB, MB + 1, 2 * MB, 3 * MB),
 );
 
-describe('reads of up to 3 MB', () => {
-  it('are equal to the machine, byte for byte', () => {
-    const property = fc.property(addresses, lengths, fc.constantFrom(...kvms), (kva, length, kvm) => {
+describe.each(FACES)('reads of up to 3 MB, $name', (face) => {
+  let kvm: Face;
+  beforeAll(async () => {
+    kvm = await openAmd64On(face, bytes);
+  });
+
+  it('are equal to the machine, byte for byte', async () => {
+    const property = fc.asyncProperty(addresses, lengths, async (kva, length) => {
       const { bytes: wanted, code } = model.read(kva, length);
-      const { bytes: found, fault } = kvm.readPartial(kva, length);
+      const { bytes: found, fault } = await kvm.readPartial(kva, length);
       expect(Buffer.compare(found, wanted)).toBe(0);
       expect(fault?.code).toBe(code);
       if (code === undefined) {
-        expect(Buffer.compare(kvm.read(kva, length), wanted)).toBe(0);
+        expect(Buffer.compare(await kvm.read(kva, length), wanted)).toBe(0);
         return;
       }
-      const error = caught(() => kvm.read(kva, length), code);
+      const error = await caughtLater(() => kvm.read(kva, length), code);
       expect(error).toMatchObject({ address: kva + BigInt(wanted.length), bytesDone: wanted.length, length });
       const target = new Uint8Array(length);
-      caught(() => kvm.readInto(kva, target), code);
+      await caughtLater(() => kvm.readInto(kva, target), code);
       expect(Buffer.compare(target.subarray(0, wanted.length), wanted)).toBe(0);
     });
-    fc.assert(property, runs(60));
+    await fc.assert(property, runsOf(face, 60));
   });
 
-  it('have zeros for what is not there when asked for', () => {
-    const property = fc.property(addresses, lengths, fc.constantFrom(...kvms), (kva, length, kvm) => {
+  it('have zeros for what is not there when asked for', async () => {
+    const property = fc.asyncProperty(addresses, lengths, async (kva, length) => {
       const wanted = kva + BigInt(length) > 1n << 64n ? undefined : model.readPadded(kva, length);
-      if (wanted) expect(Buffer.compare(kvm.read(kva, length, { pad: true }), wanted)).toBe(0);
-      else caught(() => kvm.read(kva, length, { pad: true }), 'NOT_CANONICAL');
+      if (wanted) expect(Buffer.compare(await kvm.read(kva, length, { pad: true }), wanted)).toBe(0);
+      else await caughtLater(() => kvm.read(kva, length, { pad: true }), 'NOT_CANONICAL');
     });
-    fc.assert(property, runs(40));
+    await fc.assert(property, runsOf(face, 40));
   });
 
-  it('go through physical memory too', () => {
+  it('go through physical memory too', async () => {
     const places = fc.integer({ min: 0x1f0000, max: 0x1610000 });
-    const property = fc.property(places, lengths, fc.constantFrom(...kvms), (pa, length, kvm) => {
+    const property = fc.asyncProperty(places, lengths, async (pa, length) => {
       const wanted = model.readPhysical(pa, length);
       if (wanted.length === length) {
-        expect(Buffer.compare(kvm.readPhysical(pa, length), wanted)).toBe(0);
+        expect(Buffer.compare(await kvm.readPhysical(pa, length), wanted)).toBe(0);
         return;
       }
-      const error = caught(() => kvm.readPhysical(pa, length), 'NOT_DUMPED');
+      const error = await caughtLater(() => kvm.readPhysical(pa, length), 'NOT_DUMPED');
       expect(error).toMatchObject({ address: BigInt(pa + wanted.length), bytesDone: wanted.length, length });
       const target = new Uint8Array(length);
-      caught(() => kvm.readPhysicalInto(pa, target), 'NOT_DUMPED');
+      await caughtLater(() => kvm.readPhysicalInto(pa, target), 'NOT_DUMPED');
       expect(Buffer.compare(target.subarray(0, wanted.length), wanted)).toBe(0);
     });
-    fc.assert(property, runs(40));
+    await fc.assert(property, runsOf(face, 40));
   });
 
-  it('end at the top of the address space', () => {
+  it('end at the top of the address space', async () => {
     const { kva, pa } = BULK.top;
     const wanted = machine.ram.readBytes(pa, 2 * MB);
-    for (const kvm of kvms) {
-      for (const length of [1, 8, 4096, 4097, 0x10000, 2 * MB]) {
-        const from = (1n << 64n) - BigInt(length);
-        expect(Buffer.compare(kvm.read(from, length), wanted.subarray(2 * MB - length))).toBe(0);
-        for (const options of [{}, { pad: true }]) {
-          const error = caught(() => kvm.read(from, length + 7, options), 'NOT_CANONICAL');
-          expect(error).toMatchObject({ address: 1n << 64n, bytesDone: length, length: length + 7 });
-        }
-        expect(kvm.readPartial(from, length + 1).bytes.length).toBe(length);
+    for (const length of [1, 8, 4096, 4097, 0x10000, 2 * MB]) {
+      const from = (1n << 64n) - BigInt(length);
+      expect(Buffer.compare(await kvm.read(from, length), wanted.subarray(2 * MB - length))).toBe(0);
+      for (const options of [{}, { pad: true }]) {
+        const error = await caughtLater(() => kvm.read(from, length + 7, options), 'NOT_CANONICAL');
+        expect(error).toMatchObject({ address: 1n << 64n, bytesDone: length, length: length + 7 });
       }
-      caught(() => kvm.readU64(0xfffffffffffffff9n), 'NOT_CANONICAL');
-      expect(kvm.resolve(kva).contiguous).toBe(2 * MB);
-      expect(kvm.read(0xffffffffffffffffn, 0).length).toBe(0);
+      expect((await kvm.readPartial(from, length + 1)).bytes.length).toBe(length);
     }
+    await caughtLater(() => kvm.readU64(0xfffffffffffffff9n), 'NOT_CANONICAL');
+    expect((await kvm.resolve(kva)).contiguous).toBe(2 * MB);
+    expect((await kvm.read(0xffffffffffffffffn, 0)).length).toBe(0);
   });
 
-  it('of a superpage that is torn in the file have each page from its place', () => {
+  it('of a superpage that is torn in the file have each page from its place', async () => {
     const { kva, pa } = BULK.torn;
     const absent = new Set([0x1403000, 0x1405000, ...pagesOf(0x1480000, 0x14c0000), 0x15ff000]);
-    for (const kvm of kvms) {
-      for (let page = 0; page < 512; page++) {
-        const at = kva + BigInt(page * 4096);
-        if (absent.has(pa + page * 4096)) {
-          expect(caught(() => kvm.readU32(at), 'NOT_DUMPED').physicalAddress).toBe(pa + page * 4096);
-        } else {
-          expect(kvm.readU32(at)).toBe(machine.ram.readU32(pa + page * 4096));
-        }
+    for (let page = 0; page < 512; page++) {
+      const at = kva + BigInt(page * 4096);
+      if (absent.has(pa + page * 4096)) {
+        expect((await caughtLater(() => kvm.readU32(at), 'NOT_DUMPED')).physicalAddress).toBe(
+          pa + page * 4096,
+        );
+      } else {
+        expect(await kvm.readU32(at)).toBe(machine.ram.readU32(pa + page * 4096));
       }
-      const hole = caught(() => kvm.read(kva + 0x80000n, MB), 'NOT_DUMPED');
-      expect(hole.holeLength).toBe(0x40000);
     }
+    const hole = await caughtLater(() => kvm.read(kva + 0x80000n, MB), 'NOT_DUMPED');
+    expect(hole.holeLength).toBe(0x40000);
   });
 
-  it('take no memory for lengths that cannot be read', () => {
-    const [kvm] = kvms;
+  it('take no memory for lengths that cannot be read', async () => {
     const before = process.memoryUsage().arrayBuffers;
     for (const length of [2 ** 32, 2 ** 32 - 1, 2 ** 31]) {
-      caught(() => kvm.read(BULK.scattered.kva, length), 'NOT_DUMPED');
-      expect(kvm.readPartial(BULK.scattered.kva, length).bytes.length).toBe(0x801000);
-      caught(() => kvm.readPhysical(0x800000, length), 'NOT_DUMPED');
-      caught(() => kvm.read(0n, length), 'NOT_MAPPED');
+      await caughtLater(() => kvm.read(BULK.scattered.kva, length), 'NOT_DUMPED');
+      expect((await kvm.readPartial(BULK.scattered.kva, length)).bytes.length).toBe(0x801000);
+      await caughtLater(() => kvm.readPhysical(0x800000, length), 'NOT_DUMPED');
+      await caughtLater(() => kvm.read(0n, length), 'NOT_MAPPED');
     }
     expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(2 ** 28);
   });

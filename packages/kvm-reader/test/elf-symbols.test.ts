@@ -360,7 +360,8 @@ describe('memory and reads', () => {
     const wanted = elf.sections.filter(({ type }) => type === 2 || type === 3);
     const total = wanted.reduce((sum, { length }) => sum + length, 0);
     expect(source.bytesRead - bytesRead).toBeLessThanOrEqual(total);
-    expect(attempts).toBeGreaterThan(5);
+    // Once for each of the two sections, and once more.
+    expect(attempts).toBeGreaterThanOrEqual(3);
   });
 });
 

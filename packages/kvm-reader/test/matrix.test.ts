@@ -12,80 +12,144 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { openKvm } from '../src/index.js';
 import type { Resolved } from '../src/answers.js';
-import type { Kvm } from '../src/kvm.js';
 import { defaultArchitectures } from '../src/node.js';
-import { runs } from './support/long.js';
+import { FACES, outcome, runsOf, syncFace, type Face } from './support/faces.js';
 import { DUMP_VARIANTS, VARIANTS, type Truth, type WalkedMachine } from './support/variants.js';
 
 /**
  * Cross-debugging: every architecture, page-table format and byte order through the one reader, on this one host, with
- * the same test body. What is true comes from the literal description of each machine.
+ * the same test body, on every face of an opened core. What is true comes from the literal description of each machine.
  */
 
 const WAYS: readonly PlanOptions[] = [{}, { run: false }, { exact: true }, { exact: true, run: false }];
 
+/** Calls that are compared between the faces, errors whole: codes, addresses, lengths, hints. */
+const CALLS: readonly ((face: Face, kva: bigint) => Promise<unknown>)[] = [
+  (face, kva) => face.resolve(kva),
+  (face, kva) => face.read(kva, 0),
+  (face, kva) => face.readPartial(kva, 5000),
+  (face, kva) => face.readPartial(kva, 70_000),
+  (face, kva) => face.read(kva, 70_000),
+  (face, kva) => face.read(kva, 70_000, { pad: true }),
+  (face, kva) => face.readPointer(kva),
+  (face, kva) => face.readU16(kva),
+  (face, kva) => face.readCString(kva, 40),
+  (face, kva) => face.readPhysical(Number(kva & 0xffff_ffffn), 100),
+  (face, kva) => face.readPhysical(Number(kva & 0xffff_ffffn), 66_000),
+  (face, kva) => face.read(kva, 2 ** 33),
+];
+
+/** One of the calls about each of some addresses, on a face and on `Kvm`. */
+async function compareFaces(face: Face, twin: Face, probes: readonly bigint[], seed: number): Promise<void> {
+  const step = Math.max(1, Math.floor(probes.length / 60));
+  for (let i = seed % step; i < probes.length; i += step) {
+    const call = CALLS[(i + seed) % CALLS.length];
+    const [found, wanted] = [
+      await outcome(() => call(face, probes[i])),
+      await outcome(() => call(twin, probes[i])),
+    ];
+    if (JSON.stringify(found, bigints) !== JSON.stringify(wanted, bigints)) expect(found).toEqual(wanted);
+  }
+  await compareWalks(face, twin, probes[seed % probes.length] ?? 0n);
+}
+
+/** The start of a page walk from some address on, and of a search for bytes that are somewhere. */
+async function compareWalks(face: Face, twin: Face, from: bigint): Promise<void> {
+  const end = 1n << BigInt(twin.core.bits);
+  const to = from + 0x400_0000n;
+  // Not all of it: random tables may share tables, and then be walked through thousands of times.
+  const window = { from, to: to < end ? to : end };
+  const rows = (one: Face): Promise<unknown> => start(one.pages(window), 300);
+  expect(await rows(face)).toEqual(await rows(twin));
+  const pa = twin.core.memory.nextDumped(0);
+  // RAM may begin and end inside a page.
+  if (pa < 0 || twin.core.memory.locate(pa) < 0) return;
+  const needle = await twin.readPhysical(pa, 6);
+  const found = (one: Face): Promise<unknown> => start(one.searchPhysical(needle), 20);
+  expect(await found(face)).toEqual(await found(twin));
+}
+
+async function start<T>(items: AsyncIterable<T>, count: number): Promise<T[]> {
+  const found: T[] = [];
+  for await (const item of items) if (found.push(item) === count) break;
+  return found;
+}
+
+const bigints = (_: string, value: unknown): unknown => (typeof value === 'bigint' ? `${value}n` : value);
+
 describe.each(VARIANTS)('$name', ({ make }) => {
-  it('walks, plans, writes and opens to what is true of the machine', () => {
-    const property = fc.property(fc.nat(), fc.constantFrom(...WAYS), (seed, way) => {
+  it.each(FACES)('walks, plans, writes and opens to what is true of the machine, $name', async (kind) => {
+    const property = fc.asyncProperty(fc.nat(), fc.constantFrom(...WAYS), async (seed, way) => {
       const machine = make(seed);
       const { ranges, source } = image(machine.ram);
-      const direct = openKvm(source, {
-        architectures: defaultArchitectures,
-        raw: ranges,
-        image: machine.image,
-      });
+      const options = { architectures: defaultArchitectures, raw: ranges, image: machine.image };
+      const direct = openKvm(source, options);
       const plan = planPortable(dumpSourceOf(direct.core), { ...way, tolerateDamage: true });
-      const dump = openKvm(dumpToBytes(plan), { architectures: [] });
+      const bytes = dumpToBytes(plan);
+      const [walked, dump] = [
+        await kind.open(source, options),
+        await kind.open(bytes, { architectures: [] }),
+      ];
       for (const kva of machine.probes) {
-        const answer = ask(direct, kva);
+        const answer = await ask(walked, kva);
         // A table outside of RAM: the walk knows that it does not know.
         if (isKvmError(answer, 'NOT_DUMPED') && answer.physicalAddress === undefined) continue;
-        expect(disagreement(answer, direct, machine, kva)).toBe('');
-        const kept = ask(dump, kva);
-        expect(disagreement(kept, dump, machine, kva)).toBe('');
+        expect(await disagreement(answer, walked, machine, kva)).toBe('');
+        const kept = await ask(dump, kva);
+        expect(await disagreement(kept, dump, machine, kva)).toBe('');
         if (!isKvmError(kept)) expect(kept.entry).toBe(way.exact === true ? entryOf(answer) : undefined);
       }
+      if (kind === FACES[0]) return;
+      await compareFaces(walked, syncFace(direct), machine.probes, seed);
+      await compareFaces(dump, syncFace(openKvm(bytes, { architectures: [] })), machine.probes, seed);
     });
-    fc.assert(property, runs(6));
+    await fc.assert(property, runsOf(kind, 4));
   });
 });
 
 describe.each(DUMP_VARIANTS)('FreeBSD minidump, $name', ({ make }) => {
-  it('answers what is true of the machine', () => {
-    const property = fc.property(fc.nat(), (seed) => {
+  it.each(FACES)('answers what is true of the machine, $name', async (kind) => {
+    const options = { architectures: defaultArchitectures };
+    const property = fc.asyncProperty(fc.nat(), async (seed) => {
       const { bytes, ram, probes, truth } = make(seed);
-      const kvm = openKvm(bytes, { architectures: defaultArchitectures });
+      const face = await kind.open(bytes, options);
       for (const kva of probes) {
         const wanted = truth(kva);
-        const answer = ask(kvm, kva);
+        const answer = await ask(face, kva);
         if (wanted === 'unknown') expect(isKvmError(answer, 'NOT_DUMPED', 'TRUNCATED')).toBe(true);
         else if (wanted?.absent === true) {
           expect(isKvmError(answer, 'NOT_DUMPED') && answer.physicalAddress).toBe(wanted.pa);
-        } else expect(disagreement(answer, kvm, { ram, truth: () => wanted }, kva)).toBe('');
+        } else expect(await disagreement(answer, face, { ram, truth: () => wanted }, kva)).toBe('');
       }
+      if (kind !== FACES[0]) await compareFaces(face, syncFace(openKvm(bytes, options)), probes, seed);
     });
-    fc.assert(property, runs(6));
+    await fc.assert(property, runsOf(kind, 4));
   });
 });
 
 describe('addresses of a 32-bit machine', () => {
-  it.each(VARIANTS.filter(({ name }) => /^(i386|arm )/.test(name)))('sign-extended, $name', ({ make }) => {
-    const machine = make(7);
-    const { ranges, source } = image(machine.ram);
-    const kvm = openKvm(source, { architectures: defaultArchitectures, raw: ranges, image: machine.image });
-    for (const kva of machine.probes) {
-      const extended = BigInt.asUintN(64, BigInt.asIntN(32, kva));
-      expect(outline(ask(kvm, extended))).toEqual(outline(ask(kvm, kva)));
-    }
-    for (const kva of [2n ** 32n, 2n ** 63n, 0xffff_ffff_0000_0000n, 0xffff_fffe_8000_0000n]) {
-      expect(isKvmError(ask(kvm, kva), 'NOT_CANONICAL')).toBe(true);
-    }
-  });
+  it.each(VARIANTS.filter(({ name }) => /^(i386|arm )/.test(name)))(
+    'sign-extended, $name',
+    async ({ make }) => {
+      const machine = make(7);
+      const { ranges, source } = image(machine.ram);
+      const kvm = syncFace(
+        openKvm(source, { architectures: defaultArchitectures, raw: ranges, image: machine.image }),
+      );
+      for (const kva of machine.probes) {
+        const extended = BigInt.asUintN(64, BigInt.asIntN(32, kva));
+        expect(outline(await ask(kvm, extended))).toEqual(outline(await ask(kvm, kva)));
+      }
+      for (const kva of [2n ** 32n, 2n ** 63n, 0xffff_ffff_0000_0000n, 0xffff_fffe_8000_0000n]) {
+        expect(isKvmError(await ask(kvm, kva), 'NOT_CANONICAL')).toBe(true);
+      }
+    },
+  );
 });
 
-function ask(kvm: Kvm, kva: bigint): Resolved | KvmError {
+async function ask(face: Face, kva: bigint): Promise<Resolved | KvmError> {
   try {
-    return kvm.resolve(kva);
+    return await face.resolve(kva);
   } catch (error) {
     if (isKvmError(error)) return error;
     throw error;
@@ -93,12 +157,12 @@ function ask(kvm: Kvm, kva: bigint): Resolved | KvmError {
 }
 
 /** How an answer differs from what is true; an empty string when it does not. */
-function disagreement(
+async function disagreement(
   answer: Resolved | KvmError,
-  kvm: Kvm,
+  face: Face,
   { ram, truth }: Pick<WalkedMachine, 'ram' | 'truth'>,
   kva: bigint,
-): string {
+): Promise<string> {
   const at = `0x${kva.toString(16)}`;
   const wanted = truth(kva);
   if (wanted === undefined)
@@ -106,7 +170,7 @@ function disagreement(
   if (answer.physicalAddress !== wanted.pa) return `${at}: PA ${answer.physicalAddress}, not ${wanted.pa}`;
   // RAM that ends inside a page: a minidump holds whole pages only.
   if (isKvmError(answer)) return isWhole(ram, wanted.pa) ? `${at}: ${answer.message}` : '';
-  return facts(answer, wanted, at) || bytesDiffer(kvm, ram, kva, wanted.pa, at);
+  return facts(answer, wanted, at) || bytesDiffer(face, ram, kva, wanted.pa, at);
 }
 
 function isWhole({ ranges }: SimRam, pa: number): boolean {
@@ -122,8 +186,8 @@ function facts({ pageSize, protection }: Resolved, wanted: Truth, at: string): s
   return '';
 }
 
-function bytesDiffer(kvm: Kvm, ram: SimRam, kva: bigint, pa: number, at: string): string {
-  const ours = kvm.readU8(kva);
+async function bytesDiffer(face: Face, ram: SimRam, kva: bigint, pa: number, at: string): Promise<string> {
+  const ours = await face.readU8(kva);
   const theirs = ram.readBytes(pa, 1)[0];
   return ours === theirs ? '' : `${at}: byte ${ours}, not ${theirs}`;
 }

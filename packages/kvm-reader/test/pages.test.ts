@@ -3,39 +3,40 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { PageEntry } from '../src/page-walk.js';
 import { caseOf, dumps } from './support/cases.js';
-import { caught } from './support/faults.js';
-import { LONG, runs } from './support/long.js';
+import { caughtLater, FACES, listOf, openAmd64On, runsOf } from './support/faces.js';
+import { LONG } from './support/long.js';
 import type { ModelByte } from './support/model.js';
 import { Model } from './support/model.js';
-import { openAmd64 } from './support/open.js';
 import { SlowMinidump } from './support/slow-minidump.js';
 
 /** The page walk against the literal description of the machine, and, over cut files, against the slow reader. */
 
 const TOP = 1n << 64n;
 
-describe('the page walk', () => {
-  it('lists every mapping as the description has it, and every other dumped page once', () => {
-    const property = fc.property(dumps, (choice) => {
+describe.each(FACES)('the page walk, $name', (face) => {
+  it('lists every mapping as the description has it, and every other dumped page once', async () => {
+    const property = fc.asyncProperty(dumps, async (choice) => {
       const { model, bytes } = caseOf(choice, true);
-      checkRows([...openAmd64(bytes).pages()], model, (kva) => model.at(kva), bytes.length);
+      const kvm = await openAmd64On(face, bytes);
+      checkRows(await listOf(kvm.pages()), model, (kva) => model.at(kva), bytes.length);
     });
-    fc.assert(property, runs(40));
+    await fc.assert(property, runsOf(face, 40));
   });
 
-  it.runIf(LONG)('lists the 262144 entries that version 1 has for a page of 1 GB', () => {
+  it.runIf(LONG)('lists the 262144 entries that version 1 has for a page of 1 GB', async () => {
     for (const seed of [1, 3, 5]) {
       const { machine } = randomMachine(seed);
       expect(machine.description.mappings.some(({ pageSize }) => pageSize === 0x40000000)).toBe(true);
       const dump = amd64Minidump(machine, { version: 1 });
       const model = new Model(machine, dump);
       const bytes = dump.file.bytes();
-      checkRows([...openAmd64(bytes).pages()], model, (kva) => model.at(kva), bytes.length);
+      const kvm = await openAmd64On(face, bytes);
+      checkRows(await listOf(kvm.pages()), model, (kva) => model.at(kva), bytes.length);
     }
   });
 
-  it('does so over files that end early', () => {
-    const property = fc.property(dumps, fc.nat(0xffff_ffff), (choice, random) => {
+  it('does so over files that end early', async () => {
+    const property = fc.asyncProperty(dumps, fc.nat(0xffff_ffff), async (choice, random) => {
       const { model, bytes: whole } = caseOf(choice, true);
       const { offset, length } = model.dump.expected.sections.pages;
       const bytes = whole.subarray(0, offset + (random % (length + 1)));
@@ -44,23 +45,23 @@ describe('the page walk', () => {
         const { pa, ...answer } = slow.resolve(kva);
         return { ...answer, ...(pa !== undefined && { pa: Number(pa) }) };
       };
-      const kvm = openAmd64(bytes);
-      checkRows([...kvm.pages()], model, at, bytes.length);
+      const kvm = await openAmd64On(face, bytes);
+      checkRows(await listOf(kvm.pages()), model, at, bytes.length);
       const { dumped, missing, partial } = kvm.core.memory.pages;
       const rest = offset + length - bytes.length;
       expect({ dumped, missing, partial }).toEqual({
         ...{ dumped: length / 4096, missing: Math.floor(rest / 4096), partial: rest % 4096 > 0 ? 1 : 0 },
       });
     });
-    fc.assert(property, runs(30));
+    await fc.assert(property, runsOf(face, 30));
   });
 
-  it('cut to a window has the same rows, cut', () => {
+  it('cut to a window has the same rows, cut', async () => {
     const edges = fc.record({ probe: fc.nat(0xffff), delta: fc.integer({ min: -5000, max: 5000 }) });
-    const property = fc.property(dumps, edges, edges, (choice, ...pair) => {
+    const property = fc.asyncProperty(dumps, edges, edges, async (choice, ...pair) => {
       const { random, bytes } = caseOf(choice, true);
       const { probes } = random;
-      const kvm = openAmd64(bytes);
+      const kvm = await openAmd64On(face, bytes);
       const [from, to] = pair
         .map(({ probe, delta }) => probes[probe % probes.length] + BigInt(delta))
         .map((kva) => (kva < 0n ? 0n : kva > TOP ? TOP : kva))
@@ -68,26 +69,26 @@ describe('the page walk', () => {
       if (from === TOP) return;
       // Pages at the edges count whole.
       const [first, last] = [from & ~0xfffn, (to + 0xfffn) & ~0xfffn];
-      const all = [...kvm.pages()].filter(({ kva }) => kva !== undefined);
-      expect([...kvm.pages({ from, to })]).toEqual(all.flatMap((row) => cut(row, first, last)));
-      expect([...kvm.pages({ from })]).toEqual(all.flatMap((row) => cut(row, first, TOP)));
-      expect([...kvm.pages({ to })]).toEqual(all.flatMap((row) => cut(row, 0n, last)));
-      if (to < TOP && to - from > 4096n) expect([...kvm.pages({ from: to, to: from })]).toEqual([]);
+      const all = (await listOf(kvm.pages())).filter(({ kva }) => kva !== undefined);
+      expect(await listOf(kvm.pages({ from, to }))).toEqual(all.flatMap((row) => cut(row, first, last)));
+      expect(await listOf(kvm.pages({ from }))).toEqual(all.flatMap((row) => cut(row, first, TOP)));
+      expect(await listOf(kvm.pages({ to }))).toEqual(all.flatMap((row) => cut(row, 0n, last)));
+      if (to < TOP && to - from > 4096n) expect(await listOf(kvm.pages({ from: to, to: from }))).toEqual([]);
     });
-    fc.assert(property, runs(15));
+    await fc.assert(property, runsOf(face, 15));
   });
 
-  it('takes no windows that are no addresses', () => {
-    const kvm = openAmd64(amd64Minidump(randomMachine(1).machine).file.bytes());
+  it('takes no windows that are no addresses', async () => {
+    const kvm = await openAmd64On(face, amd64Minidump(randomMachine(1).machine).file.bytes());
     for (const bad of [-1, -1n, NaN, Infinity, 1.5, 2 ** 60, (1n << 64n) + 1n, '5' as unknown as number]) {
-      caught(() => [...kvm.pages({ from: bad })], 'INVALID_ARGUMENT');
-      caught(() => [...kvm.search('x', { from: bad })], 'INVALID_ARGUMENT');
-      caught(() => [...kvm.pages({ to: bad })], 'INVALID_ARGUMENT');
-      caught(() => [...kvm.search('x', { to: bad })], 'INVALID_ARGUMENT');
+      await caughtLater(() => listOf(kvm.pages({ from: bad })), 'INVALID_ARGUMENT');
+      await caughtLater(() => listOf(kvm.search('x', { from: bad })), 'INVALID_ARGUMENT');
+      await caughtLater(() => listOf(kvm.pages({ to: bad })), 'INVALID_ARGUMENT');
+      await caughtLater(() => listOf(kvm.search('x', { to: bad })), 'INVALID_ARGUMENT');
     }
-    const mapped = [...kvm.pages()].filter(({ kva }) => kva !== undefined);
-    expect([...kvm.pages({ to: 1n << 64n })]).toEqual(mapped);
-    expect([...kvm.pages({ from: 0 })]).toEqual(mapped);
+    const mapped = (await listOf(kvm.pages())).filter(({ kva }) => kva !== undefined);
+    expect(await listOf(kvm.pages({ to: 1n << 64n }))).toEqual(mapped);
+    expect(await listOf(kvm.pages({ from: 0 }))).toEqual(mapped);
   });
 });
 

@@ -1,13 +1,11 @@
 import type { KvmError } from '@libkvm/minidump-core';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import type { Kvm } from '../src/kvm.js';
 import { MemoryReader } from '../src/memory-reader.js';
 import type { Case as DumpCase, DumpChoice } from './support/cases.js';
 import { caseOf, dumps } from './support/cases.js';
-import { caught } from './support/faults.js';
-import { runs } from './support/long.js';
-import { asSource, openAmd64 } from './support/open.js';
+import { caughtLater, FACES, openAmd64On, runsOf, type Face, type FaceKind } from './support/faces.js';
+import { openAmd64 } from './support/open.js';
 import { SlowMinidump } from './support/slow-minidump.js';
 
 /** Reads of random machines against their literal description, and against a slow reader of the file's bytes. */
@@ -16,12 +14,12 @@ const TOP = 1n << 64n;
 const UNREADABLE = ['NOT_MAPPED', 'NOT_DUMPED', 'NOT_CANONICAL'] as const;
 
 interface Case extends DumpCase {
-  readonly kvm: Kvm;
+  readonly kvm: Face;
 }
 
-function openCase(choice: DumpChoice, inMemory: boolean): Case {
+async function openCase(face: FaceKind, choice: DumpChoice): Promise<Case> {
   const made = caseOf(choice);
-  const kvm = inMemory ? openAmd64(made.bytes) : openAmd64(asSource(made.bytes), { cacheBytes: 0 });
+  const kvm = await openAmd64On(face, made.bytes);
   return { ...made, kvm };
 }
 
@@ -48,99 +46,102 @@ function kvaOf({ random: { probes } }: Case, { probe, delta }: Place): bigint {
   return kva < 0n ? 0n : kva >= TOP ? TOP - 1n : kva;
 }
 
-/** Runs a check over random machines in all versions, from memory and through a minimal block cache. */
+/** Runs a check over random machines in all versions. */
 function overMachines<T>(
+  face: FaceKind,
   name: string,
   count: number,
   commands: fc.Arbitrary<T>,
-  check: (c: Case, command: T) => void,
+  check: (c: Case, command: T) => Promise<void>,
 ): void {
-  it(name, () => {
+  it(name, async () => {
     const many = fc.array(commands, { minLength: 5, maxLength: 30 });
-    const property = fc.property(dumps, fc.boolean(), many, (choice, inMemory, list) => {
-      const opened = openCase(choice, inMemory);
-      for (const command of list) check(opened, command);
+    const property = fc.asyncProperty(dumps, many, async (choice, list) => {
+      const opened = await openCase(face, choice);
+      for (const command of list) await check(opened, command);
     });
-    fc.assert(property, runs(count));
+    await fc.assert(property, runsOf(face, count));
   });
 }
 
-describe('over random machines', () => {
-  overMachines('resolve says what the description says', 50, places, (c, place) => {
-    checkResolve(c, kvaOf(c, place));
+describe.each(FACES)('over random machines, $name', (face) => {
+  overMachines(face, 'resolve says what the description says', 50, places, async (c, place) => {
+    await checkResolve(c, kvaOf(c, place));
   });
 
-  it('resolve says so at all the edges, and the slow reader agrees', () => {
-    const property = fc.property(dumps, (choice) => {
-      const c = openCase(choice, true);
+  it('resolve says so at all the edges, and the slow reader agrees', async () => {
+    const property = fc.asyncProperty(dumps, async (choice) => {
+      const c = await openCase(face, choice);
       const slow = new SlowMinidump(c.bytes);
       for (const kva of c.random.probes) {
-        checkResolve(c, kva);
+        await checkResolve(c, kva);
         const { code, offset, entry, level } = slow.resolve(kva);
         const wanted = c.model.at(kva);
         const sameCode = code === wanted.code || (code === 'NOT_MAPPED' && wanted.code === 'NOT_CANONICAL');
         expect({ sameCode, offset }).toEqual({ sameCode: true, offset: wanted.offset });
         if (code === undefined) {
-          const { entry: foundEntry, level: foundLevel } = c.kvm.resolve(kva);
+          const { entry: foundEntry, level: foundLevel } = await c.kvm.resolve(kva);
           expect({ entry: foundEntry, level: foundLevel }).toEqual({ entry, level });
         }
       }
     });
-    fc.assert(property, runs(12));
+    await fc.assert(property, runsOf(face, 12));
   });
 
   const reads = fc.record({ place: places, length: lengths });
   overMachines(
+    face,
     'reads give the bytes up to the first that is not there',
     60,
     reads,
-    (c, { place, length }) => {
+    async (c, { place, length }) => {
       const kva = kvaOf(c, place);
       const { bytes, code } = c.model.read(kva, length);
-      const partial = c.kvm.readPartial(kva, length);
+      const partial = await c.kvm.readPartial(kva, length);
       expectBytes(partial.bytes, bytes, kva);
       expect(partial.fault?.code).toBe(code);
-      const reader = new MemoryReader(c.kvm.core);
+      const reader = new MemoryReader(openAmd64(c.bytes).core);
       const { page, offset } = reader.split(kva);
       expect(reader.extent(page, offset, length)).toBe(bytes.length);
       if (code === undefined) {
-        expectBytes(c.kvm.read(kva, length), bytes, kva);
+        expectBytes(await c.kvm.read(kva, length), bytes, kva);
         const target = new Uint8Array(length + 6).fill(0xa5);
-        c.kvm.readInto(kva, target.subarray(3, 3 + length));
+        await c.kvm.readInto(kva, target.subarray(3, 3 + length));
         expectBytes(target.subarray(3, 3 + length), bytes, kva);
         expect([...target.subarray(0, 3), ...target.subarray(3 + length)]).toEqual(Array(6).fill(0xa5));
         return;
       }
-      const fault = caught(() => c.kvm.read(kva, length), code);
-      checkFault(c, kva, length, bytes.length, fault);
-      checkFault(c, kva, length, bytes.length, partial.fault!);
+      const fault = await caughtLater(() => c.kvm.read(kva, length), code);
+      await checkFault(c, kva, length, bytes.length, fault);
+      await checkFault(c, kva, length, bytes.length, partial.fault!);
       const target = new Uint8Array(length);
-      checkFault(
+      await checkFault(
         c,
         kva,
         length,
         bytes.length,
-        caught(() => c.kvm.readInto(kva, target), code),
+        await caughtLater(() => c.kvm.readInto(kva, target), code),
       );
       expectBytes(target.subarray(0, bytes.length), bytes, kva);
     },
   );
 
   overMachines(
+    face,
     'padded reads have zeros where nothing is, and there alone',
     30,
     reads,
-    (c, { place, length }) => {
+    async (c, { place, length }) => {
       const kva = kvaOf(c, place);
       const wanted = c.model.readPadded(kva, length);
-      if (wanted) expectBytes(c.kvm.read(kva, length, { pad: true }), wanted, kva);
-      else caught(() => c.kvm.read(kva, length, { pad: true }), 'NOT_CANONICAL');
+      if (wanted) expectBytes(await c.kvm.read(kva, length, { pad: true }), wanted, kva);
+      else await caughtLater(() => c.kvm.read(kva, length, { pad: true }), 'NOT_CANONICAL');
     },
   );
 
-  overMachines('integers are little-endian at any alignment', 30, places, (c, place) => {
+  overMachines(face, 'integers are little-endian at any alignment', 30, places, async (c, place) => {
     const kva = kvaOf(c, place);
-    const reads: readonly (readonly [number, () => number | bigint])[] = [
+    const reads: readonly (readonly [number, () => Promise<number | bigint>])[] = [
       [1, () => c.kvm.readU8(kva)],
       [2, () => c.kvm.readU16(kva)],
       [4, () => c.kvm.readU32(kva)],
@@ -151,32 +152,33 @@ describe('over random machines', () => {
       const { bytes, code } = c.model.read(kva, length);
       if (code === undefined) {
         const value = bytes.reduceRight((sum, byte) => sum * 256n + BigInt(byte), 0n);
-        expect(BigInt(read())).toBe(value);
+        expect(BigInt(await read())).toBe(value);
       } else {
-        checkFault(c, kva, length, bytes.length, caught(read, code));
+        await checkFault(c, kva, length, bytes.length, await caughtLater(read, code));
       }
     }
   });
 
   const strings = fc.record({ place: places, length: fc.integer({ min: 0, max: 600 }) });
   overMachines(
+    face,
     'strings end at a NUL, at their greatest length, or at a fault',
     30,
     strings,
-    (c, { place, length }) => {
+    async (c, { place, length }) => {
       const kva = kvaOf(c, place);
       const { bytes, code } = c.model.read(kva, length);
       const end = bytes.indexOf(0);
       if (end >= 0 || code === undefined) {
         const text = new TextDecoder().decode(bytes.subarray(0, end < 0 ? length : end));
-        expect(c.kvm.readCString(kva, length)).toBe(text);
+        expect(await c.kvm.readCString(kva, length)).toBe(text);
       } else {
-        checkFault(
+        await checkFault(
           c,
           kva,
           length,
           bytes.length,
-          caught(() => c.kvm.readCString(kva, length), code),
+          await caughtLater(() => c.kvm.readCString(kva, length), code),
         );
       }
     },
@@ -189,20 +191,21 @@ describe('over random machines', () => {
     length: lengths,
   });
   overMachines(
+    face,
     'physical reads know ranges, holes and pages',
     40,
     frames,
-    (c, { range, atEnd, delta, length }) => {
+    async (c, { range, atEnd, delta, length }) => {
       const { ranges } = c.random.machine.ram;
       const { start, end } = ranges[range % ranges.length];
       const pa = Math.max(0, (atEnd ? end : start) + delta);
       const bytes = c.model.readPhysical(pa, length);
       if (bytes.length === length) {
-        expectBytes(c.kvm.readPhysical(pa, length), bytes, BigInt(pa));
-        expectBytes(c.kvm.readPhysical(BigInt(pa), length), bytes, BigInt(pa));
+        expectBytes(await c.kvm.readPhysical(pa, length), bytes, BigInt(pa));
+        expectBytes(await c.kvm.readPhysical(BigInt(pa), length), bytes, BigInt(pa));
         return;
       }
-      const fault = caught(() => c.kvm.readPhysical(pa, length), 'NOT_DUMPED');
+      const fault = await caughtLater(() => c.kvm.readPhysical(pa, length), 'NOT_DUMPED');
       const { address, addressSpace, bytesDone, holeLength = 0 } = fault;
       expect({ address, addressSpace, bytesDone }).toEqual({
         ...{ address: BigInt(pa + bytes.length), addressSpace: 'physical', bytesDone: bytes.length },
@@ -211,13 +214,13 @@ describe('over random machines', () => {
       expect(holeLength).toBeGreaterThan(0);
       const nextPage = c.model.dump.expected.pages.toArray().find((page) => page >= first) ?? Infinity;
       expect(first + holeLength).toBeLessThanOrEqual(nextPage);
-      caught(() => c.kvm.readPhysical(first + holeLength - 1, 1), 'NOT_DUMPED');
+      await caughtLater(() => c.kvm.readPhysical(first + holeLength - 1, 1), 'NOT_DUMPED');
     },
   );
 
-  it('an address in a hole of dump_avail has no bytes', () => {
-    const property = fc.property(dumps, (choice) => {
-      const c = openCase({ ...choice, version: 3 }, true);
+  it('an address in a hole of dump_avail has no bytes', async () => {
+    const property = fc.asyncProperty(dumps, async (choice) => {
+      const c = await openCase(face, { ...choice, version: 3 });
       const { ram, description } = c.random.machine;
       let previousEnd = 0;
       for (const { start, end } of ram.ranges) {
@@ -225,27 +228,27 @@ describe('over random machines', () => {
         for (const pa of [from, from + 4095, to - 1, to - 4096, (from + to) / 2]) {
           if (pa < from || pa >= to) continue;
           expect(c.kvm.core.memory.ranges.has(pa)).toBe(false);
-          caught(() => c.kvm.readPhysical(pa, 1), 'NOT_DUMPED');
+          await caughtLater(() => c.kvm.readPhysical(pa, 1), 'NOT_DUMPED');
           const kva = description.dmap.base + BigInt(Math.floor(pa));
-          if (kva < description.dmap.end) caught(() => c.kvm.readU8(kva), 'NOT_DUMPED');
+          if (kva < description.dmap.end) await caughtLater(() => c.kvm.readU8(kva), 'NOT_DUMPED');
         }
         previousEnd = end;
       }
     });
-    fc.assert(property, runs(25));
+    await fc.assert(property, runsOf(face, 25));
   });
 });
 
-function checkResolve(c: Case, kva: bigint): void {
+async function checkResolve(c: Case, kva: bigint): Promise<void> {
   const { code, pa, offset, protection, pageSize } = c.model.at(kva);
   if (code !== undefined) {
-    const fault = caught(() => c.kvm.resolve(kva), code);
+    const fault = await caughtLater(() => c.kvm.resolve(kva), code);
     expect(fault.address).toBe(kva);
     if (pa !== undefined) expect(fault.physicalAddress).toBe(pa);
-    checkHole(c, fault);
+    await checkHole(c, fault);
     return;
   }
-  const found = c.kvm.resolve(kva);
+  const found = await c.kvm.resolve(kva);
   expect(found).toMatchObject({ kva, physicalAddress: pa, fileOffset: offset, protection, pageSize });
   expect(c.bytes[found.fileOffset!]).toBe(c.random.machine.ram.readU8(pa!));
   const { contiguous } = found;
@@ -254,7 +257,13 @@ function checkResolve(c: Case, kva: bigint): void {
   expect(last).toEqual({ pa: pa! + contiguous - 1, offset: offset! + contiguous - 1, protection, pageSize });
 }
 
-function checkFault(c: Case, kva: bigint, length: number, bytesDone: number, fault: KvmError): void {
+async function checkFault(
+  c: Case,
+  kva: bigint,
+  length: number,
+  bytesDone: number,
+  fault: KvmError,
+): Promise<void> {
   expect(fault).toMatchObject({
     address: kva + BigInt(bytesDone),
     addressSpace: 'virtual',
@@ -263,11 +272,14 @@ function checkFault(c: Case, kva: bigint, length: number, bytesDone: number, fau
   });
   const wanted = c.model.at(kva + BigInt(bytesDone));
   if (wanted.pa !== undefined) expect(fault.physicalAddress).toBe(wanted.pa);
-  checkHole(c, fault);
+  await checkHole(c, fault);
 }
 
 /** No byte of a hole is readable, and its last byte is unreadable for the same reason. */
-function checkHole({ kvm, model }: Case, { code, address = -1n, holeLength = 0 }: KvmError): void {
+async function checkHole(
+  { kvm, model }: Case,
+  { code, address = -1n, holeLength = 0 }: KvmError,
+): Promise<void> {
   if (address === TOP) return;
   expect(Number.isSafeInteger(holeLength) && holeLength > 0).toBe(true);
   const last = address + BigInt(holeLength) - 1n;
@@ -277,7 +289,7 @@ function checkHole({ kvm, model }: Case, { code, address = -1n, holeLength = 0 }
   );
   for (const kva of [last, address + (last - address) / 2n]) {
     expect(model.at(kva).code).toBe(code);
-    expect(caught(() => kvm.resolve(kva), ...UNREADABLE).code).toBe(code);
+    expect((await caughtLater(() => kvm.resolve(kva), ...UNREADABLE)).code).toBe(code);
   }
 }
 

@@ -1,12 +1,10 @@
 import { Amd64Machine, amd64Minidump, pagesOf } from '@libkvm/fixtures';
 import fc from 'fast-check';
-import { describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { BULK, bulkMachine } from './support/bulk-machine.js';
 import { caseOf, dumps } from './support/cases.js';
-import { caught } from './support/faults.js';
-import { runs } from './support/long.js';
+import { caughtLater, FACES, listOf, openAmd64On, runsOf, type Face } from './support/faces.js';
 import { Model } from './support/model.js';
-import { asSource, openAmd64 } from './support/open.js';
 
 /** Search against Buffer.indexOf over what the description says is contiguous. */
 
@@ -18,40 +16,40 @@ interface Stretch<A> {
   readonly bytes: Uint8Array;
 }
 
-describe('search', () => {
-  it('finds what a naive search over the description finds', () => {
+describe.each(FACES)('search, $name', (face) => {
+  it('finds what a naive search over the description finds', async () => {
     const lengths = fc.oneof(fc.integer({ min: 1, max: 6 }), fc.integer({ min: 1, max: 9000 }));
-    const property = fc.property(
+    const property = fc.asyncProperty(
       dumps,
       fc.nat(0xffff),
       fc.nat(4095),
       lengths,
-      (choice, where, inPage, length) => {
+      async (choice, where, inPage, length) => {
         const { model, bytes } = caseOf(choice, true);
         fc.pre(model.readable.length > 0);
-        const kvm = openAmd64(bytes);
+        const kvm = await openAmd64On(face, bytes);
         const kva = model.readable[where % model.readable.length] + BigInt(inPage);
         const needle = model.read(kva, length).bytes;
         const wanted = virtualStretches(model).flatMap((stretch) => matches(stretch, needle));
-        expect([...kvm.search(needle)]).toEqual(wanted);
+        expect(await listOf(kvm.search(needle))).toEqual(wanted);
         expect(wanted.includes(kva)).toBe(true);
         const physical = physicalStretches(model).flatMap((stretch) => matches(stretch, needle));
-        expect([...kvm.searchPhysical(needle)]).toEqual(physical.map(Number));
+        expect(await listOf(kvm.searchPhysical(needle))).toEqual(physical.map(Number));
       },
     );
-    fc.assert(property, runs(10));
+    await fc.assert(property, runsOf(face, 6));
   });
 
-  it('keeps to its window, to the byte', () => {
+  it('keeps to its window, to the byte', async () => {
     const lengths = fc.integer({ min: 1, max: 3 });
     const spans = fc.integer({ min: -20_000, max: 20_000 });
-    const property = fc.property(
+    const property = fc.asyncProperty(
       dumps,
       fc.nat(0xffff),
       fc.nat(4095),
       lengths,
       spans,
-      (choice, where, inPage, length, span) => {
+      async (choice, where, inPage, length, span) => {
         const { model, bytes } = caseOf(choice, true);
         fc.pre(model.readable.length > 0);
         const start = model.readable[where % model.readable.length] + BigInt(inPage);
@@ -59,13 +57,14 @@ describe('search', () => {
         const needle = model.read(start, length).bytes;
         const all = virtualStretches(model).flatMap((stretch) => matches(stretch, needle));
         const wanted = all.filter((kva) => kva >= from && kva + BigInt(needle.length) <= to);
-        expect([...openAmd64(bytes).search(needle, { from, to })]).toEqual(wanted);
+        const kvm = await openAmd64On(face, bytes);
+        expect(await listOf(kvm.search(needle, { from, to }))).toEqual(wanted);
       },
     );
-    fc.assert(property, runs(10));
+    await fc.assert(property, runsOf(face, 6));
   });
 
-  it('finds nothing that begins at the end of the tables and ends at the start of the direct map', () => {
+  it('finds nothing that begins at the end of the tables and ends at the start of the direct map', async () => {
     const dmap = { base: 0xfffff80000000000n, end: 0xfffffc0000000000n };
     const kernbase = 0xfffffe0000000000n;
     const machine = new Amd64Machine({
@@ -78,12 +77,12 @@ describe('search', () => {
       tablePool: pagesOf(0x10000, 0x20000),
       extraPages: [0],
     });
-    const kvm = openAmd64(amd64Minidump(machine).file.bytes());
+    const kvm = await openAmd64On(face, amd64Minidump(machine).file.bytes());
     const [tail, head] = [machine.ram.readBytes(0x3ffc, 4), machine.ram.readBytes(0, 4)];
-    expect([...kvm.search(tail)]).toContain(kernbase + 0xffcn);
-    expect([...kvm.search(head)]).toContain(dmap.base);
-    expect([...kvm.search(Uint8Array.from([...tail, ...head]))]).toEqual([]);
-    expect([...kvm.searchPhysical(Uint8Array.from([...tail, ...head]))]).toEqual([]);
+    expect(await listOf(kvm.search(tail))).toContain(kernbase + 0xffcn);
+    expect(await listOf(kvm.search(head))).toContain(dmap.base);
+    expect(await listOf(kvm.search(Uint8Array.from([...tail, ...head])))).toEqual([]);
+    expect(await listOf(kvm.searchPhysical(Uint8Array.from([...tail, ...head])))).toEqual([]);
   });
 
   describe('over megabytes', () => {
@@ -94,10 +93,13 @@ describe('search', () => {
     const dump = amd64Minidump(machine);
     const bytes = dump.file.bytes();
     const model = new Model(machine, dump);
-    const kvms = [openAmd64(bytes), openAmd64(asSource(bytes), { cacheBytes: 0 })];
+    let kvm: Face;
+    beforeAll(async () => {
+      kvm = await openAmd64On(face, bytes);
+    });
     const physical = physicalStretches(model);
 
-    it('finds matches over the edges of pieces', () => {
+    it('finds matches over the edges of pieces', async () => {
       const [{ start, bytes: long }] = physical.filter(({ bytes }) => bytes.length > 3 * PIECE);
       const [from, to] = [BULK.dmap.base + start, BULK.dmap.base + start + BigInt(3 * PIECE)];
       for (const length of [7, 100, 4096, PIECE]) {
@@ -106,64 +108,59 @@ describe('search', () => {
           const needle = long.slice(at, at + length);
           const wanted = matches({ start: from, bytes: long.subarray(0, 3 * PIECE) }, needle);
           expect(wanted.includes(from + BigInt(at))).toBe(true);
-          for (const kvm of kvms) expect([...kvm.search(needle, { from, to })]).toEqual(wanted);
+          expect(await listOf(kvm.search(needle, { from, to }))).toEqual(wanted);
           if (length < 4096) continue;
-          expect([...kvms[1].searchPhysical(needle)].includes(Number(start) + at)).toBe(true);
+          expect((await listOf(kvm.searchPhysical(needle))).includes(Number(start) + at)).toBe(true);
         }
       }
     });
 
-    it('finds matches that overlap', () => {
-      for (const kvm of kvms) {
-        const needle = 'a'.repeat(7);
-        const found = [...kvm.searchPhysical(needle)];
-        expect(found).toEqual(Array.from({ length: 194 }, (_, i) => repeats + i));
-        const inDirectMap = [...kvm.search(needle)];
-        expect(inDirectMap).toEqual(found.map((pa) => BULK.dmap.base + BigInt(pa)));
-      }
+    it('finds matches that overlap', async () => {
+      const needle = 'a'.repeat(7);
+      const found = await listOf(kvm.searchPhysical(needle));
+      expect(found).toEqual(Array.from({ length: 194 }, (_, i) => repeats + i));
+      const inDirectMap = await listOf(kvm.search(needle));
+      expect(inDirectMap).toEqual(found.map((pa) => BULK.dmap.base + BigInt(pa)));
     });
 
-    it('finds matches that go on in a frame elsewhere', () => {
+    it('finds matches that go on in a frame elsewhere', async () => {
       const { kva, pages } = BULK.scattered;
-      for (const kvm of kvms) {
-        for (let page = 1; page < pages; page += 50) {
-          const at = kva + BigInt(page * 4096 - 11);
-          const window = { from: at - 0x8000n, to: at + 0x8000n };
-          expect([...kvm.search(model.read(at, 23).bytes, window)]).toEqual([at]);
-        }
-        // From the small pages into the superpage behind them, and over the two superpages.
-        for (const edge of [BULK.big.kva, BULK.big.kva + 0x200000n]) {
-          const needle = model.read(edge - 5n, 5000).bytes;
-          expect([...kvm.search(needle)]).toEqual([edge - 5n]);
-        }
+      for (let page = 1; page < pages; page += 50) {
+        const at = kva + BigInt(page * 4096 - 11);
+        const window = { from: at - 0x8000n, to: at + 0x8000n };
+        expect(await listOf(kvm.search(model.read(at, 23).bytes, window))).toEqual([at]);
+      }
+      // From the small pages into the superpage behind them, and over the two superpages.
+      for (const edge of [BULK.big.kva, BULK.big.kva + 0x200000n]) {
+        const needle = model.read(edge - 5n, 5000).bytes;
+        expect(await listOf(kvm.search(needle))).toEqual([edge - 5n]);
       }
     });
 
-    it('finds nothing over a page that is not there', () => {
-      const [kvm] = kvms;
+    it('finds nothing over a page that is not there', async () => {
       const before = model.read(BULK.gap.kva + 4096n - 8n, 8).bytes;
       const behind = model.read(BULK.gap.kva + 8192n, 8).bytes;
-      expect([...kvm.search(before)]).toContain(BULK.gap.kva + 4096n - 8n);
-      expect([...kvm.search(Uint8Array.from([...before, ...behind]))]).toEqual([]);
-      expect([...kvm.searchPhysical(Uint8Array.from([...before, ...behind]))]).toEqual([]);
+      expect(await listOf(kvm.search(before))).toContain(BULK.gap.kva + 4096n - 8n);
+      expect(await listOf(kvm.search(Uint8Array.from([...before, ...behind])))).toEqual([]);
+      expect(await listOf(kvm.searchPhysical(Uint8Array.from([...before, ...behind])))).toEqual([]);
       const zeros = Uint8Array.from([...before, ...new Uint8Array(8)]);
-      expect([...kvm.search(zeros)]).toEqual([]);
+      expect(await listOf(kvm.search(zeros))).toEqual([]);
     });
 
-    it('can be left and begun again', () => {
-      const [kvm] = kvms;
-      const all = [...kvm.searchPhysical('aaa')];
+    it('can be left and begun again', async () => {
+      const all = await listOf(kvm.searchPhysical('aaa'));
       const first = kvm.searchPhysical('aaa');
-      expect([first.next().value, first.next().value]).toEqual(all.slice(0, 2));
-      expect([...kvm.searchPhysical('aaa')]).toEqual(all);
-      expect([...first]).toEqual(all.slice(2));
+      expect([(await first.next()).value, (await first.next()).value]).toEqual(all.slice(0, 2));
+      expect(await listOf(kvm.searchPhysical('aaa'))).toEqual(all);
+      expect(await listOf(first)).toEqual(all.slice(2));
     });
 
-    it('takes needles of 1 to 256 KB', () => {
-      const [kvm] = kvms;
+    it('takes needles of 1 to 256 KB', async () => {
       for (const bad of ['', new Uint8Array(0), new Uint8Array(PIECE + 1)]) {
-        expect(caught(() => [...kvm.search(bad)], 'INVALID_ARGUMENT').field).toBe('needle');
-        expect(caught(() => [...kvm.searchPhysical(bad)], 'INVALID_ARGUMENT').field).toBe('needle');
+        expect((await caughtLater(() => listOf(kvm.search(bad)), 'INVALID_ARGUMENT')).field).toBe('needle');
+        expect((await caughtLater(() => listOf(kvm.searchPhysical(bad)), 'INVALID_ARGUMENT')).field).toBe(
+          'needle',
+        );
       }
     });
   });

@@ -68,11 +68,7 @@ export class BlockCache implements ByteSource {
     readonly source: ByteSource,
     cacheBytes: number = DEFAULT_CACHE_BYTES,
   ) {
-    if (!(cacheBytes >= 0) || cacheBytes > 2 ** 31) {
-      throw new KvmError('INVALID_ARGUMENT', `cacheBytes must be between 0 and 2^31, not ${cacheBytes}`, {
-        field: 'cacheBytes',
-      });
-    }
+    checkCacheBytes(cacheBytes);
     this.size = source.size;
     this.direct = source instanceof MemorySource;
     this.buffer = source instanceof MemorySource ? source.bytes : new Uint8Array(0);
@@ -211,6 +207,19 @@ export class BlockCache implements ByteSource {
     this.index = index;
     this.indexMask = index.length - 1;
   }
+}
+
+/**
+ * Checks a size of cache.
+ *
+ * @throws KvmError `INVALID_ARGUMENT` for what is not between 0 and 2^31
+ */
+export function checkCacheBytes(cacheBytes: number): void {
+  if (cacheBytes >= 0 && cacheBytes <= 2 ** 31) return;
+  throw new KvmError('INVALID_ARGUMENT', `cacheBytes must be between 0 and 2^31, not ${String(cacheBytes)}`, {
+    field: 'cacheBytes',
+    hint: 'it is a number of bytes; 32 MB unless given',
+  });
 }
 
 /** Copies a few bytes one by one, more in one go; neither allocates for up to 32 bytes. */

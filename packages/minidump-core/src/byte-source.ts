@@ -91,13 +91,35 @@ export class ConcatSource implements ByteSource {
   }
 }
 
-/** Bytes or a source, as a source. */
-export function toByteSource(input: Uint8Array | ArrayBuffer | ByteSource): ByteSource {
-  if (input instanceof Uint8Array) return new MemorySource(input);
-  if (input instanceof ArrayBuffer) return new MemorySource(new Uint8Array(input));
+/** Bytes in memory, in any of the shapes that JavaScript has for them. */
+export type BytesLike = ArrayBufferView | ArrayBufferLike;
+
+/**
+ * Bytes in memory as a `Uint8Array` over the same memory; undefined for anything else. Views and buffers of other realms
+ * (frames, `vm` contexts), of shared memory and of Node count, which `instanceof` would not tell.
+ */
+export function toBytes(input: unknown): Uint8Array | undefined {
+  if (ArrayBuffer.isView(input)) return new Uint8Array(input.buffer, input.byteOffset, input.byteLength);
+  const tag = Object.prototype.toString.call(input);
+  const buffer = tag === '[object ArrayBuffer]' || tag === '[object SharedArrayBuffer]';
+  return buffer ? new Uint8Array(input as ArrayBufferLike) : undefined;
+}
+
+/**
+ * Bytes or a source, as a source.
+ *
+ * @throws KvmError `INVALID_ARGUMENT` for what is neither
+ */
+export function toByteSource(input: BytesLike | ByteSource): ByteSource {
+  const bytes = toBytes(input);
+  if (bytes !== undefined) return new MemorySource(bytes);
+  return requireSource(input as ByteSource);
+}
+
+function requireSource(input: ByteSource): ByteSource {
   if (typeof input?.readSync !== 'function' || !Number.isSafeInteger(input.size) || input.size < 0) {
     throw new KvmError('INVALID_ARGUMENT', 'a core is given as bytes or as a source with size and readSync', {
-      hint: 'pass a Uint8Array, an ArrayBuffer or a ByteSource',
+      hint: 'pass a Uint8Array or another view, an ArrayBuffer or a ByteSource',
     });
   }
   return input;

@@ -2,6 +2,7 @@ import type { BlockCache } from './block-cache.js';
 import { SubSource } from './byte-source.js';
 import type { Core, Section } from './core.js';
 import type { HeaderOverrides, MinidumpDialect } from './dialect.js';
+import { cutShort, setBehindPages } from './counts.js';
 import { readDumpAvail } from './dump-avail.js';
 import { KvmError } from './errors.js';
 import { placeSections, type MinidumpLayout, type PlacedSections } from './minidump-layout.js';
@@ -61,7 +62,7 @@ function rangesOf(
   const { dumpAvail, bitmap } = placed;
   if (dumpAvail) {
     const section = new SubSource(cache, dumpAvail.offset, dumpAvail.length);
-    return readDumpAvail(section, layout.byteOrder, layout.physicalLimit);
+    return readDumpAvail(section, layout.byteOrder, layout.physicalLimit, dumpAvail.offset);
   }
   const end = Math.min(bitmap.length * 8 * layout.pageSize, layout.physicalLimit);
   return end > 0 ? [{ start: 0, end }] : [];
@@ -77,22 +78,18 @@ function allSections(placed: PlacedSections, memory: SparsePages): Section[] {
   const pages = { name: 'pages', offset: pagesOffset, length: memory.pages.dumped * memory.pageSize };
   if (!Number.isSafeInteger(pages.offset + pages.length)) {
     throw new KvmError('CORRUPT', 'the page bitmap counts more bytes than a file can have', {
-      field: 'bitmap',
+      ...{ field: 'bitmap', offset: bitmap.offset },
+      hint: 'the bitmap or the sizes in the header are damaged; copy the file again',
     });
   }
   return [header, msgbuf, ...(dumpAvail ? [dumpAvail] : []), bitmap, table, pages];
 }
 
-function warningsOf(memory: SparsePages): string[] {
-  const { missing, partial, dumped } = memory.pages;
-  const warnings: string[] = [];
-  if (missing + partial > 0) {
-    warnings.push(`the file is cut short: ${missing} of ${dumped} pages are missing, ${partial} is cut`);
-  }
-  if (memory.bitmap.paddingCount > 0) {
-    warnings.push(
-      `${memory.bitmap.paddingCount} bits are set behind the last page of the bitmap; they are ignored`,
-    );
-  }
-  return warnings;
+function warningsOf({ pages, bitmap }: SparsePages): string[] {
+  const cut = cutShort(pages);
+  const padding = setBehindPages(bitmap);
+  return [
+    ...(cut === undefined ? [] : [`the file is cut short: ${cut}`]),
+    ...(padding === undefined ? [] : [`${padding} of the bitmap; padding is ignored`]),
+  ];
 }

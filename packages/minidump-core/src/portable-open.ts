@@ -2,6 +2,7 @@ import { KVA_PAGE } from './address-space.js';
 import type { BlockCache } from './block-cache.js';
 import { SubSource, clampLength, readBytes } from './byte-source.js';
 import type { Core, DirectMap, Section } from './core.js';
+import { cutShort } from './counts.js';
 import { readDumpAvail } from './dump-avail.js';
 import { KvmError, toHex } from './errors.js';
 import type { CoreFormat } from './format.js';
@@ -45,7 +46,10 @@ function openPortable(cache: BlockCache): Core {
   const need = (name: string): Section => {
     const section = sections.find((candidate) => candidate.name === name);
     if (section) return section;
-    throw new KvmError('CORRUPT', `a portable minidump without a section ${name}`, { field: name });
+    throw new KvmError('CORRUPT', `a portable minidump without a section ${name}`, {
+      field: name,
+      hint: 'the file is damaged: copy it again; vmcore verify says what else is',
+    });
   };
   const msgbuf = sections.find(({ name, length }) => name === 'msgbuf' && length > 0);
   if (msgbuf) check(header.msgbufStart < BigInt(msgbuf.length), 'msgbufStart', header.msgbufStart);
@@ -141,7 +145,7 @@ function openPages(
   const bitmapAt = whole(cache, need('bitmap'));
   const pagesAt = need('pages');
   const source = new SubSource(cache, rangesAt.offset, rangesAt.length);
-  const ranges = new PageRanges(readDumpAvail(source, 'little', PHYSICAL_LIMIT), pageSize);
+  const ranges = new PageRanges(readDumpAvail(source, 'little', PHYSICAL_LIMIT, rangesAt.offset), pageSize);
   const bitmap = new StoredBitmap(
     new SubSource(cache, bitmapAt.offset, bitmapAt.length),
     ranges.pages,
@@ -154,6 +158,7 @@ function openPages(
       {
         field: 'bitmap',
         offset: bitmapAt.offset,
+        hint: 'the file is damaged: copy it again; vmcore verify says what else is',
       },
     );
   }
@@ -214,10 +219,8 @@ function readNotes(cache: BlockCache, sections: readonly Section[]): Record<stri
 
 function warningsOf(cache: BlockCache, { fileSize }: PortableHeader, memory: SparsePages): string[] {
   const warnings: string[] = [];
-  const { missing, partial, dumped } = memory.pages;
-  if (missing + partial > 0) {
-    warnings.push(`the file is cut short: ${missing} of ${dumped} pages are missing, ${partial} is cut`);
-  }
+  const cut = cutShort(memory.pages);
+  if (cut !== undefined) warnings.push(`the file is cut short: ${cut}`);
   const trailer = new Uint8Array(24);
   const at = Number(fileSize) - PORTABLE_ALIGN;
   const got = at > 0 && at + PORTABLE_ALIGN <= cache.size ? cache.readSync(at, trailer, 0, 24) : 0;

@@ -13,22 +13,27 @@ import { ENTRY_INVALID, ENTRY_LEAF, ENTRY_TABLE, TableEntry } from './radix-form
 import { RadixTable } from './radix-table.js';
 import { TABLE_RIGHTS, offsetIn, type RadixSpace } from './radix-space.js';
 
-/** Tables that any walk may visit; more are granted in proportion to the core, see {@link RadixCursor}. */
+/** Tables that any walk may visit and rows that it may give; more in proportion to the core, see {@link RadixCursor}. */
 const FREE_VISITS = 65536;
 const VISITS_PER_PAGE = 16;
+const FREE_ROWS = 2 ** 20;
+/** Every page of the core may be a full table, and be seen twice: at its place and through another. */
+const FULL_TABLES_PER_PAGE = 2;
 
 /**
  * Enumerates the mappings of a {@link RadixSpace} in ascending order, a table at a time.
  *
  * Tables may be shared, and a recursive slot shows the tables themselves as pages: both are legitimate and both multiply
- * mappings. The number of tables visited is therefore bounded: 65536, and 16 for each page that the core holds. A walk
- * over that bound ends with one TABLE_LOOP.
+ * mappings. The number of tables visited is therefore bounded: 65536, and 16 for each page that the core holds. So is the
+ * number of leaf entries in them: 2^20, and for each page of the core as many as two full tables of its size have. Root
+ * tables do not count: they lie in the file once. A walk over a bound ends with one TABLE_LOOP.
  */
 export class RadixCursor implements MappingCursor {
   private region = -1;
   private readonly stack: RadixTable[] = [];
   private depth = -1;
   private visitsLeft: number;
+  private rowsLeft: number;
   private readonly entry = new TableEntry();
 
   constructor(
@@ -36,7 +41,9 @@ export class RadixCursor implements MappingCursor {
     private readonly fromPage: number,
     private readonly toPage: number,
   ) {
-    this.visitsLeft = FREE_VISITS + VISITS_PER_PAGE * space.memory.pages.dumped;
+    const { pages, pageSize } = space.memory;
+    this.visitsLeft = FREE_VISITS + VISITS_PER_PAGE * pages.dumped;
+    this.rowsLeft = FREE_ROWS + ((FULL_TABLES_PER_PAGE * pageSize) / space.format.entryBytes) * pages.dumped;
   }
 
   next(out: Mapping): boolean {
@@ -51,8 +58,10 @@ export class RadixCursor implements MappingCursor {
       const { entry } = this;
       this.space.format.decode(table.level, table.low, table.high, entry, table.shift);
       if (entry.kind === ENTRY_INVALID) table.index++;
-      else if (entry.kind !== ENTRY_TABLE) return this.leaf(table, out);
-      else if (this.visitsLeft-- <= 0) return this.giveUp(table, out);
+      else if (entry.kind !== ENTRY_TABLE) {
+        if (this.depth > 0 && this.rowsLeft-- <= 0) return this.giveUp(table, out);
+        return this.leaf(table, out);
+      } else if (this.visitsLeft-- <= 0) return this.giveUp(table, out);
       else this.descend(table);
     }
     return false;
@@ -72,6 +81,7 @@ export class RadixCursor implements MappingCursor {
       table.index++;
       bytes += span;
     }
+    if (this.depth > 0) this.rowsLeft -= bytes / span;
     return bytes;
   }
 
@@ -172,7 +182,7 @@ export class RadixCursor implements MappingCursor {
     const page = table.pageOfIndex();
     const offset = table.offsetOfIndex();
     out.setEntry(table.level, 0, 0, 0);
-    out.miss(outcome, table.missingEntries * table.span, table.entryAddress());
+    out.miss(outcome, table.missingEntries * table.span, table.address);
     table.index += table.missingEntries;
     return this.cut(table, page, offset, out);
   }

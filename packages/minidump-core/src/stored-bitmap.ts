@@ -20,14 +20,19 @@ const HOST_LITTLE = new Uint8Array(new Uint32Array([1]).buffer)[0] === 1;
  * The page bitmap of a core, read on demand: membership and rank in constant time, in bounded memory however much
  * physical memory the machine had.
  *
- * One pass when it is opened counts the set bits before each chunk of 4 KB; a chunk in memory also has the counts
- * before each of its words.
+ * One pass over the bits of pages when it is opened counts the set bits before each chunk of 4 KB; a chunk in memory also
+ * has the counts before each of its words.
  */
 export class StoredBitmap {
   /** Set bits in all. */
   readonly count: number;
-  /** Set bits behind the last page, which mean nothing; 0 in a sound file. */
+  /**
+   * Set bits behind the last page, which mean nothing; 0 in a sound file. Padding is counted in the first 256 KB behind
+   * the bits of pages only: kernels have less than a page of it, and a damaged size may claim gigabytes.
+   */
   readonly paddingCount: number;
+  /** Whether all of the padding was counted. */
+  readonly paddingCounted: boolean;
   private readonly chunkRank: Float64Array;
   private readonly slotMask: number;
   private readonly slotChunk: Float64Array;
@@ -62,9 +67,11 @@ export class StoredBitmap {
     this.words = new Uint32Array(slots * CHUNK_WORDS);
     this.wordRank = new Uint16Array(slots * CHUNK_WORDS);
     this.chunkRank = new Float64Array(chunks + 1);
-    const total = this.countAll(chunks);
+    const counted = Math.min(section.size, chunks * CHUNK_BYTES + SCAN_BYTES);
+    const total = this.countAll(chunks, counted);
     this.count = this.chunkRank[chunks];
     this.paddingCount = total - this.count;
+    this.paddingCounted = counted === section.size;
   }
 
   /** Whether the bit is set; false outside `[0, bits)`. */
@@ -169,15 +176,15 @@ export class StoredBitmap {
     this.slotChunk[slot] = chunk;
   }
 
-  /** Fills {@link chunkRank}; returns the set bits of the whole section, padding included. */
-  private countAll(chunks: number): number {
+  /** Fills {@link chunkRank}; returns the set bits of the first `size` bytes of the section, padding included. */
+  private countAll(chunks: number, size: number): number {
     const { section, chunkRank } = this;
-    const buffer = new Uint8Array(Math.min(SCAN_BYTES, Math.ceil(section.size / CHUNK_BYTES) * CHUNK_BYTES));
+    const buffer = new Uint8Array(Math.min(SCAN_BYTES, Math.ceil(size / CHUNK_BYTES) * CHUNK_BYTES));
     // How many bits are set in a chunk does not depend on their order.
     const words = new Uint32Array(buffer.buffer);
     let total = 0;
-    for (let at = 0; at < section.size; at += buffer.length) {
-      const length = Math.min(buffer.length, section.size - at);
+    for (let at = 0; at < size; at += buffer.length) {
+      const length = Math.min(buffer.length, size - at);
       buffer.fill(0, length);
       readWhole(section, at, buffer, length);
       for (let piece = 0; piece < length; piece += CHUNK_BYTES) {

@@ -1,6 +1,7 @@
 import { KVA_PAGE, MAPPED, Mapping } from './address-space.js';
 import type { BlockCache } from './block-cache.js';
 import type { Core } from './core.js';
+import { cutShort, setBehindPages } from './counts.js';
 import type { Crc32 } from './crc32.js';
 import { isKvmError, toHex, type KvmError, type KvmErrorCode } from './errors.js';
 import { kvaOf } from './kva.js';
@@ -100,15 +101,11 @@ function checkPages(
     if (offset + length > cache.size && name !== 'pages')
       list.add(name, 'reaches past the end of the file', offset);
   }
-  const { dumped, missing, partial } = memory.pages;
-  checked.pages = dumped;
-  if (missing + partial > 0) {
-    const message = `${missing} of ${dumped} pages lie past the end of the file, ${partial} is cut`;
-    list.add('pages', message, cache.size, 'TRUNCATED');
-  }
-  if (memory instanceof SparsePages && memory.bitmap.paddingCount > 0) {
-    list.add('bitmap', `${memory.bitmap.paddingCount} bits are set behind the last page`);
-  }
+  checked.pages = memory.pages.dumped;
+  const cut = cutShort(memory.pages);
+  if (cut !== undefined) list.add('pages', `the file is cut short: ${cut}`, cache.size, 'TRUNCATED');
+  const padding = memory instanceof SparsePages ? setBehindPages(memory.bitmap) : undefined;
+  if (padding !== undefined) list.add('bitmap', padding);
   const { ranges, pageSize } = memory.ranges;
   ranges.forEach(({ start, end }, i) => {
     const shared = i > 0 && Math.ceil(ranges[i - 1].end / pageSize) > Math.floor(start / pageSize);

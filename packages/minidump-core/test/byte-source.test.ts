@@ -1,3 +1,4 @@
+import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
@@ -7,6 +8,7 @@ import {
   readBytes,
   SubSource,
   toByteSource,
+  toBytes,
   type ByteSource,
 } from '../src/byte-source.js';
 import { expectCode } from './expect-code.js';
@@ -149,6 +151,30 @@ describe('toByteSource', () => {
     checkRead(toByteSource(bytes.slice().buffer), bytes, 2, 8);
     checkRead(toByteSource(Buffer.from(bytes)), bytes, 2, 8);
     checkRead(toByteSource(bytes.subarray(2, 5)), bytes.slice(2, 5), 1, 8);
+  });
+
+  it('takes views and buffers of every kind, of shared memory and of other realms', () => {
+    const bytes = pattern(16);
+    const shared = new Uint8Array(new SharedArrayBuffer(16));
+    shared.set(bytes);
+    const foreign = runInNewContext('new Uint8Array(16)') as Uint8Array;
+    foreign.set(bytes);
+    expect(foreign instanceof Uint8Array).toBe(false);
+    const inputs = [
+      new DataView(bytes.buffer),
+      new Uint32Array(bytes.buffer),
+      shared,
+      shared.buffer,
+      foreign,
+    ];
+    for (const input of [...inputs, foreign.buffer]) checkRead(toByteSource(input), bytes, 3, 20);
+    const part = new DataView(bytes.buffer, bytes.byteOffset + 2, 3);
+    checkRead(toByteSource(part), bytes.slice(2, 5), 1, 8);
+    // Over the same memory: nothing is copied.
+    expect(toBytes(shared.buffer)?.buffer).toBe(shared.buffer);
+    expect([toBytes([1, 2]), toBytes('ab'), toBytes(undefined), toBytes({ byteLength: 5 })]).toEqual([
+      ...[undefined, undefined, undefined, undefined],
+    ]);
   });
 
   it('refuses everything else with a hint', () => {

@@ -62,6 +62,10 @@ describe.each(ORDERS)('readDumpAvail, %s-endian', (order) => {
         readDumpAvail(section([0, 0x1000, 0x2000, 0x3000, 0x4000, value, 0, 0], order), order, top),
       );
       expect(error).toMatchObject({ field: 'dump_avail[4]', offset: 32 });
+      const inFile = expectCode('CORRUPT', () =>
+        readDumpAvail(section([0, 0x1000, value, 0x1000], order), order, top, 0x3000),
+      );
+      expect(inFile).toMatchObject({ field: 'dump_avail[2]', offset: 0x3010 });
       expectCode('CORRUPT', () => readDumpAvail(section([value, 0x1000, 0, 0], order), order, top));
     }
     expectCode('CORRUPT', () => readDumpAvail(section([0, 2 ** 32 + 1], order), order, 2 ** 32));

@@ -153,10 +153,13 @@ export class ModelDump {
     const size = BigInt(this.header.pageSize);
     let bit = 0;
     let at = 0;
+    let behind = 0n;
     for (const { start, end } of this.ranges) {
+      const owned = behind; // a page that two ranges share, in a damaged file, belongs to the first
       for (let page = start / size; page * size < end; page++, bit++) {
+        behind = page + 1n;
         if ((bitmap[bit >> 3] & (1 << (bit & 7))) === 0) continue;
-        this.pages.set(page * size, pages.subarray(at, at + Number(size)));
+        if (page >= owned) this.pages.set(page * size, pages.subarray(at, at + Number(size)));
         at += Number(size);
       }
     }

@@ -47,7 +47,25 @@ function check(machine: ToyMachine, space: RadixSpace, page: number, offset: num
   same(out.entryBits, found.entry === undefined ? 0 : machine.description.entryBytes * 8, 'entryBits', kva);
   // To the end of the slot or of the region: the answer holds so long, and there is no reason for less.
   const rest = found.span - Number(kva % BigInt(found.span));
-  same(out.length, Math.min(rest, (machine.region.toPage - page) * 4096 - offset), 'length', kva);
+  const room = (machine.region.toPage - page) * 4096 - offset;
+  if (found.entriesLeft === undefined) same(out.length, Math.min(rest, room), 'length', kva);
+  else checkMissing(machine, found, kva, Math.min(rest, room), out.length);
+}
+
+/** Entries that are missing as the first one is make one hole, of as much of the table as lies in that page. */
+function checkMissing(machine: ToyMachine, found: Found, kva: bigint, rest: number, length: number): void {
+  const { span, outcome, pa, entriesLeft = 1 } = found;
+  same(length >= rest, true, 'a hole of', length, 'is shorter than', rest);
+  for (let at = rest; at < length; at += span) {
+    const next = machine.find(kva + BigInt(at));
+    same([next.outcome, next.pa].join(), [outcome, pa].join(), 'behind', kva, at);
+  }
+  // A table in one page that is absent is absent whole.
+  const absent = outcome === 'absent' && !machine.pieces.has(Math.floor(pa / 4096));
+  if (!absent || pa === machine.region.root || (pa % 4096) + 64 * machine.description.entryBytes > 4096)
+    return;
+  const room = Number(BigInt(machine.region.toPage) * 4096n - kva);
+  same(length, Math.min(rest + (entriesLeft - 1) * span, room), 'hole', kva);
 }
 
 /** Every KB of a region, at uneven bytes. */
@@ -316,8 +334,9 @@ describe('regions', () => {
       for (let page = 0; page < 8; page++) {
         const there = (page + 1) * 8 <= size;
         expect(ask(cut(size), page)[0]).toBe(there ? MAPPED : TABLE_TRUNCATED);
+        if (!there) expect(ask(cut(size), page)[1]).toBe((8 - page) * 4096);
       }
     }
-    expect(ask(cut(12), 1, 100)).toEqual([TABLE_TRUNCATED, 3996, 8]);
+    expect(ask(cut(12), 1, 100)).toEqual([TABLE_TRUNCATED, 7 * 4096 - 100, 0]);
   });
 });

@@ -204,6 +204,24 @@ describe('StoredBitmap', () => {
     }
   });
 
+  it('counts padding near the pages alone: a damaged size may claim gigabytes of it', () => {
+    const reads: number[] = [];
+    const source: ByteSource = {
+      size: 0xfffff000,
+      readSync(offset, target, at, length) {
+        reads.push(offset + length);
+        target.fill(0, at, at + length);
+        if (offset === 0) target[at] = 0b111;
+        return length;
+      },
+    };
+    const map = new StoredBitmap(source, 2, 'little');
+    expect([map.count, map.paddingCount, map.paddingCounted]).toEqual([2, 1, false]);
+    expect(Math.max(...reads)).toBeLessThanOrEqual(2 ** 20);
+    const small = new StoredBitmap(new MemorySource(new Uint8Array(4096)), 2, 'little');
+    expect([small.paddingCount, small.paddingCounted]).toEqual([0, true]);
+  });
+
   it('refuses a section that is too short for its pages', () => {
     for (const [bytes, bits] of [
       [0, 1],

@@ -54,7 +54,7 @@ export function toyFormat(entryBytes: 4 | 8): RadixFormat {
   };
 }
 
-function encodeToy(entry: ToyEntry): bigint {
+export function encodeToy(entry: ToyEntry): bigint {
   const bits =
     entry.kind +
     entry.flags * 4 +
@@ -174,13 +174,15 @@ export const shiftOf = (level: number): number => 8 + 4 * level;
 /** What the test's own walk finds. */
 export interface Found {
   outcome: 'mapped' | 'unmapped' | 'absent' | 'truncated' | 'unsupported';
-  /** Mapped: PA of the byte. Absent or truncated: address of the entry. */
+  /** Mapped: PA of the byte. Absent or truncated: address of the table. */
   pa: number;
   flags: number;
   pageSize: number;
   level: number;
   /** Bytes of the slot that the entry was found in. */
   span: number;
+  /** Absent or truncated: entries from this one to the end of its table. */
+  entriesLeft?: number;
   entry?: bigint;
 }
 
@@ -277,14 +279,17 @@ export class ToyMachine {
     let level: number = top;
     let shift = shiftOf(top);
     let flags = 0x0f;
-    let at = this.region.root + Number((kva - BigInt(basePage) * 4096n) >> BigInt(shift)) * entryBytes;
+    let table = this.region.root;
+    let entries = this.region.entries;
+    let at = table + Number((kva - BigInt(basePage) * 4096n) >> BigInt(shift)) * entryBytes;
     let space = section ? 's' : 'm';
     for (;;) {
-      const found = { pa: at, flags: 0, pageSize: 0, level, span: 2 ** shift };
+      const found = { pa: table, flags: 0, pageSize: 0, level, span: 2 ** shift };
       const key = space + String(at);
       const state = this.known.get(key) ?? this.state(space, at);
       this.known.set(key, state);
-      if (state !== 'there') return { ...found, outcome: state };
+      const entriesLeft = entries - (at - table) / entryBytes;
+      if (state !== 'there') return { ...found, outcome: state, entriesLeft };
       const { entry, raw } = this.entries.get(key) ?? { raw: 0n };
       if (!entry || entry.kind === 0) return { ...found, outcome: 'unmapped', pa: 0, entry: raw };
       if (entry.kind === 3 || (entry.kind === 1 && level === 1)) {
@@ -296,8 +301,9 @@ export class ToyMachine {
       shift = fine ? 10 : shift - 4;
       level--;
       space = 'm';
-      const index = Number((kva >> BigInt(shift)) % (fine ? 64n : 16n));
-      at = entry.pa - (entry.pa % KB) + index * entryBytes;
+      table = entry.pa - (entry.pa % KB);
+      entries = fine ? 64 : 16;
+      at = table + Number((kva >> BigInt(shift)) % BigInt(entries)) * entryBytes;
     }
   }
 

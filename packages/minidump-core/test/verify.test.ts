@@ -164,7 +164,7 @@ describe('verify, where the checksums are right', () => {
     [
       'bits behind the last page',
       file({ bitmap: u64s([0b11n | (1n << 8n)]) }),
-      ['bitmap: 1 bits are set behind the last page'],
+      ['bitmap: 1 bit is set behind the last page'],
     ],
     [
       'ranges that share a page',

@@ -32,7 +32,8 @@ export function checkError(error: KvmError): void {
     throw new Error(`unreadable: ${message} (${hint ?? 'no hint'})`, { cause: error });
   }
   const somewhere = address !== undefined || offset !== undefined || field !== undefined;
-  if (!somewhere && error.code !== 'INVALID_ARGUMENT')
+  // A mistake of the caller and a wish of the caller have no place in the file.
+  if (!somewhere && !isKvmError(error, 'INVALID_ARGUMENT', 'ABORTED'))
     throw new Error(`no place: ${message}`, { cause: error });
   JSON.stringify(error);
 }

@@ -63,7 +63,9 @@ export class SlowMinidump {
     if (this.kernbase % (this.version === 1 ? PAGE : 0x20_0000n)) throw new Refusal('CORRUPT', 'kernbase');
     if (this.dmapbase === this.dmapend) this.dmapend = this.dmapbase = 0n;
     if ((this.dmapbase | this.dmapend) % PAGE) throw new Refusal('CORRUPT', 'direct map');
-    if (this.dmapend < this.dmapbase) this.dmapend = this.dmapbase = 0n;
+    // A window whose PAs would be no exact numbers is no window; one wider than physical memory is.
+    const width = this.dmapend - this.dmapbase;
+    if (width < 0n || width > 1n << 53n) this.dmapend = this.dmapbase = 0n;
     this.sections = this.place();
     this.ranges = this.readRanges();
     this.readBitmap();
