@@ -19,7 +19,7 @@ import {
   u64s,
 } from '../../minidump-core/test/portable-model.js';
 import { randomWorld, sourceOf } from '../../minidump-core/test/portable-world.js';
-import { openKvm } from '../src/index.js';
+import { openKvm, openKvmAsync, type AsyncByteSource } from '../src/index.js';
 import type { Kvm } from '../src/kvm.js';
 import { caught, checkError } from './support/faults.js';
 import { runs } from './support/long.js';
@@ -241,6 +241,33 @@ describe('files made to mislead', () => {
     let rows = 0;
     while (cursor.next(mapping)) rows++;
     expect([rows, mapping.outcome]).toEqual([1001, 6]);
+  });
+
+  it('passes over as many pages that are not mapped in one step', () => {
+    const run = { kva: 0n, count: 1n << 42n, firstLeaf: 0n, granuleShift: 10, kind: 2 };
+    const bytes = file({ segments: segmentBytes([run]), leaves: u64s([0n]) });
+    const kvm = openKvm(bytes, { architectures: [] });
+    expect([...kvm.pages({ from: 0n, to: 1n << 52n })]).toEqual([]);
+    expect(caught(() => kvm.readU8(0x1000), 'NOT_MAPPED').address).toBe(0x1000n);
+  });
+
+  it('puts a large page together from leaves that no cache holds all of', async () => {
+    const count = 100_000;
+    const flat = Array.from({ length: count }, (_, i) => leafOf(0x4000_0000 + i * 4096, 3, 2 ** 30));
+    const bytes = file({
+      segments: segmentBytes([{ ...FLAT, count: BigInt(count) }]),
+      leaves: u64s(flat),
+    });
+    const source: AsyncByteSource = {
+      size: bytes.length,
+      read: (offset, length) => Promise.resolve(bytes.subarray(offset, offset + length)),
+    };
+    const kvm = await openKvmAsync(source, { architectures: [], cacheBytes: 0, blockBytes: 4096 });
+    const rows = [];
+    for await (const row of kvm.pages({ from: KVA, to: KVA + 0x4000_0000n })) rows.push(row);
+    expect(rows).toMatchObject([{ kva: KVA, length: count * 4096, pageSize: 2 ** 30 }]);
+    // Each leaf is asked for about once, and nothing over and over.
+    expect(kvm.fetched.bytes).toBeLessThan(2 * bytes.length);
   });
 
   it('reads a page by what the leaf says of each quarter, whatever size it claims', () => {

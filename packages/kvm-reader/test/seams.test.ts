@@ -51,6 +51,9 @@ function withoutComments(path: string, text: string): string {
 const isRelative = (name: string): boolean => name.startsWith('./') || name.startsWith('../');
 const isNode = (path: string): boolean => /^node([-.]|\/)/.test(path);
 
+/** Decompressors, which only Node's side uses. */
+const CODECS = /^(pako|fzstd)(\/|$)/;
+
 function allowed(folder: string, path: string, name: string): boolean {
   if (isRelative(name)) return true;
   if (folder === 'minidump-core') return false;
@@ -58,7 +61,7 @@ function allowed(folder: string, path: string, name: string): boolean {
   if (name === '@libkvm/vmcore' || name.startsWith('@libkvm/fixtures')) return false;
   if (folder === 'kvm-reader') {
     if (name === '@libkvm/minidump-core') return true;
-    return isNode(path) && (name.startsWith('@libkvm/arch-') || name.startsWith('node:'));
+    return isNode(path) && (/^(@libkvm\/arch-|node:)/.test(name) || CODECS.test(name));
   }
   return true;
 }

@@ -1,7 +1,7 @@
 import { KVA_PAGE, Mapping } from './address-space.js';
 import { PieceBuffer, type SectionPlan } from './dump-sections.js';
 import { KvmError, toHex } from './errors.js';
-import { kvaOf } from './kva.js';
+import { KvaParts, kvaOf } from './kva.js';
 import { countFlagLosses, sizeText } from './leaf-losses.js';
 import { Losses } from './losses.js';
 import { roundUp } from './minidump-layout.js';
@@ -48,7 +48,8 @@ export interface TableWindow {
  * The window of a table that starts at a multiple of `unit` pages: from the kernbase asked for; or the source's own, where
  * nothing is mapped below it; or the first mapping.
  *
- * @throws KvmError `INVALID_ARGUMENT` when something is mapped below the kernbase asked for
+ * @throws KvmError `INVALID_ARGUMENT` when something is mapped below the kernbase asked for, `NOT_CANONICAL` when the
+ *   machine has no such address
  */
 export function tableWindow(
   { source, fromPage, toPage }: TableSource,
@@ -59,7 +60,9 @@ export function tableWindow(
   const pageOf = (kva: bigint): number => Number(BigInt.asUintN(source.machine.bits, kva) >> 12n);
   const end = (from: number): number => from + roundUp(Math.max(toPage - from, 0), unit);
   if (kernbase !== undefined) {
-    const from = down(pageOf(kernbase));
+    const parts = new KvaParts(source.machine.bits);
+    parts.set(kernbase);
+    const from = down(parts.page);
     if (toPage > 0 && fromPage < from) {
       throw new KvmError('INVALID_ARGUMENT', `${toHex(kvaOf(fromPage, 0))} is mapped, below the kernbase`, {
         field: 'kernbase',

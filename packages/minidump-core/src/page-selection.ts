@@ -188,7 +188,9 @@ export function requireSoundTables({ report }: PageSelection): void {
       (damage.loops > 0 ? ', and tables that refer to each other without end' : ''),
     {
       field: 'registers',
-      hint: 'check the registers, the window and the image; a full dump (--format elf) needs no page tables',
+      hint:
+        'check the registers, the window and the image; a full dump (--format elf) needs no page tables; to write ' +
+        'what there is, tolerate the damage (--tolerate-damage)',
     },
   );
 }

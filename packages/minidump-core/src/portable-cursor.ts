@@ -31,6 +31,11 @@ export class PortableCursor implements MappingCursor {
   private chunkEnd = 0;
   private low = 0;
   private high = 0;
+  /** The leaf whose mapping is being put together, its halves, and its leaves so far: kept when a source throws. */
+  private begun = -1;
+  private begunLow = 0;
+  private begunHigh = 0;
+  private begunCount = 0;
   private mappingsLeft: number;
 
   constructor(
@@ -61,11 +66,27 @@ export class PortableCursor implements MappingCursor {
       out.offset = at % KVA_PAGE;
       if (out.page >= this.toPage) return false;
       const leaf = segments.firstLeaf + (segments.kind === RUN ? 0 : this.granule);
-      if (!this.loadLeaf(leaf)) return this.truncated(out);
+      if (!this.begin(leaf)) return this.truncated(out);
       if (leafValid(this.low)) return this.mappingsLeft > 0 ? this.mapping(leaf, out) : this.giveUp(out);
-      this.granule++;
+      // A run has one leaf, however long it is.
+      this.granule = segments.kind === RUN ? segments.count : this.granule + 1;
     }
     return false;
+  }
+
+  /** Loads the leaf that a mapping may start at; false where the file ends before it. */
+  private begin(leaf: number): boolean {
+    if (leaf === this.begun) {
+      this.low = this.begunLow;
+      this.high = this.begunHigh;
+      return true;
+    }
+    if (!this.loadLeaf(leaf)) return false;
+    this.begun = leaf;
+    this.begunLow = this.low;
+    this.begunHigh = this.high;
+    this.begunCount = 1;
+    return true;
   }
 
   /** Emits the hardware mapping that starts at the granule at hand. */
@@ -82,25 +103,28 @@ export class PortableCursor implements MappingCursor {
       segments.count - this.granule,
       Math.ceil(((this.toPage - out.page) * KVA_PAGE - out.offset) / granule),
     );
-    let count = 1;
-    if (segments.kind === RUN) {
-      out.pa = leafPa(low, high) + this.granule * granule;
-      count = most;
-    } else {
-      out.pa = leafPa(low, high);
-      while (
-        count < most &&
-        this.follows(leaf + count, low, high, out.pa + count * granule) &&
-        this.space.sameEntry(leaf, leaf + count)
-      )
-        count++;
-    }
+    out.pa = leafPa(low, high);
+    if (segments.kind === RUN) out.pa += this.granule * granule;
+    else this.join(leaf, most, granule, out.pa);
+    const count = segments.kind === RUN ? most : this.begunCount;
     out.length = count * granule;
     this.space.loadEntry(leaf, out);
+    if (segments.kind !== RUN) this.begun = -1;
     this.granule += count;
     this.mappingsLeft--;
     this.cut(out);
     return true;
+  }
+
+  /** Counts the leaves of one mapping from where it was left. */
+  private join(leaf: number, most: number, granule: number, pa: number): void {
+    const { begunLow, begunHigh } = this;
+    while (
+      this.begunCount < most &&
+      this.follows(leaf + this.begunCount, begunLow, begunHigh, pa + this.begunCount * granule) &&
+      this.space.sameEntry(leaf, leaf + this.begunCount)
+    )
+      this.begunCount++;
   }
 
   /** A window that starts or ends inside a granule larger than 4 KB cuts it. */

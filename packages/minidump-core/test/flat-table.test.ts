@@ -291,6 +291,8 @@ describe('the window of a table', () => {
     );
     expect(error).toMatchObject({ address: 0xbfff_f000n, field: 'kernbase' });
     expect(error.hint).toMatch(/lower kernbase.*--kva/);
+    // Not the address of 32 bits that is left when it is cut.
+    expectCode('NOT_CANONICAL', () => windowOf([page(0xc080_0000)], { kernbase: 0xffff_ffff_0000_0000n }));
   });
 
   it('of nothing is empty', () => {

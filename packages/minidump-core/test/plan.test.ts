@@ -75,7 +75,7 @@ describe('damaged page tables', () => {
     expect(error.message).toContain(`${mappings} mappings to ${mappings} pages`);
     const missing = outcomes.filter((one) => one === TABLE_ABSENT || one === TABLE_TRUNCATED).length;
     expect(error.message).toContain(`${missing} tables missing`);
-    expect(error.hint).toMatch(/full dump.*needs no page tables/);
+    expect(error.hint).toMatch(/full dump.*needs no page tables.*--tolerate-damage/);
     expect(error.field).toBe('registers');
     const plan = planPortable(source, { tolerateDamage: true });
     expect(plan.report.pages).toBe(mappings);
