@@ -37,6 +37,7 @@ export const amd64MinidumpWriter: MinidumpWriter = {
   versions: [1, 2, 3],
   plan(source: TableSource, options: DialectOptions): TablePlan {
     requireAmd64(source);
+    requireFormat(options);
     const { version = 3 } = options;
     return version === 1 ? flatPlan(source, options) : directoryPlan(source, options, version);
   },
@@ -97,6 +98,15 @@ function directMapWithout(
 /** Whether exact entries of the source's mappings are amd64's: those of a minidump's or an image's own tables are. */
 function hasExactEntries({ source: { machine, addressSpace } }: TableSource): boolean {
   return (addressSpace.pteFormat ?? machine.pteFormat) === amd64Format.name;
+}
+
+/** There is one: who asks for another has a machine of another architecture in mind. */
+function requireFormat({ pteFormat = amd64Format.name }: DialectOptions): void {
+  if (pteFormat === amd64Format.name) return;
+  throw new KvmError('INVALID_ARGUMENT', `${pteFormat} is not a page-table format of amd64`, {
+    field: 'pteFormat',
+    hint: `it is ${amd64Format.name}`,
+  });
 }
 
 function requireAmd64(source: TableSource): void {

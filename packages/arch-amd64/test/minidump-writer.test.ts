@@ -397,6 +397,13 @@ describe('what has no room', () => {
     );
   });
 
+  it('is a format of page tables that no amd64 has', () => {
+    const source = literalSource([page({ protection: 'rwx' })], {});
+    const error = expectCode('INVALID_ARGUMENT', () => write(source, { pteFormat: 'pae' }));
+    expect(error).toMatchObject({ field: 'pteFormat', hint: 'it is amd64' });
+    expect(write(source, { pteFormat: 'amd64' }).bytes).toEqual(write(source).bytes);
+  });
+
   it('is what is mapped below the kernbase asked for', () => {
     const options = { kernbase: BASE + BigInt(GB) };
     const error = expectCode('INVALID_ARGUMENT', () => write(literalSource([page()]), options));

@@ -78,14 +78,16 @@ function plan(source: TableSource, options: DialectOptions, arch: number | undef
 
 function encoderFor(
   { source: { machine } }: TableSource,
-  { superpages }: DialectOptions,
+  { superpages, pteFormat: asked }: DialectOptions,
   found: string,
   pteFormat: ArmPteFormat,
 ): LeafEncoder {
   const options = { byteOrder: machine.byteOrder, exact: familyOf(found) === familyOf(pteFormat) };
   if (pteFormat === 'v6') return new ArmV6LeafEncoder(options);
   if (pteFormat === 'lpae') return new ArmLpaeLeafEncoder(options);
-  return new ArmV4LeafEncoder({ ...options, pteFormat, fixedParts: superpages !== 'attributes' });
+  // Those of an XScale kernel's dump, which says no more than v4, stay as long as nobody asks for v4 by name.
+  const extended = asked !== 'v4';
+  return new ArmV4LeafEncoder({ ...options, pteFormat, fixedParts: superpages !== 'attributes', extended });
 }
 
 /** The format of the source's own entries; empty where it does not say. */

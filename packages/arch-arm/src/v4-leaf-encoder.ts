@@ -18,11 +18,15 @@ const FREEBSD_XSCALE_PART = 0x013;
 /** Last-level entries of minidumps stand for 4 KB. */
 const SHIFT = 12;
 const QUARTER = 0x400;
+/** Type of the descriptor of an extended small page. */
+const EXTENDED = 3;
 
 export interface ArmV4LeafOptions extends ArmLeafOptions {
   readonly pteFormat: OldPteFormat;
   /** Whether parts of sections get what FreeBSD's dumper gives them, whatever the section allowed. */
   readonly fixedParts: boolean;
+  /** Whether exact entries of extended small pages are kept: before ARMv6 XScale alone has them, and libkvm none. */
+  readonly extended: boolean;
 }
 
 /**
@@ -33,9 +37,11 @@ export class ArmV4LeafEncoder extends ArmLeafEncoder {
   readonly format = new ArmV4Format('v4', { extendedSmallPages: true });
   readonly repeated = LARGE_PAGE;
   private readonly fixedPart: number | undefined;
+  private readonly extended: boolean;
 
   constructor(options: ArmV4LeafOptions) {
     super(armOldTableEncoder(options.pteFormat, options.byteOrder), options);
+    this.extended = options.extended;
     const xscale = options.pteFormat === 'xscale' || options.pteFormat === 'xscale3';
     if (options.fixedParts) this.fixedPart = xscale ? FREEBSD_XSCALE_PART : FREEBSD_PART;
   }
@@ -56,6 +62,7 @@ export class ArmV4LeafEncoder extends ArmLeafEncoder {
   protected override keep(mapping: PageMapping, out: EncodedLeaf): boolean {
     const { level, entryLow, pageSize } = mapping;
     if (level !== 1 || !allowsSame(mapping)) return false;
+    if (!this.extended && (entryLow & 3) === EXTENDED) return false;
     out.low = entryLow >>> 0;
     out.high = 0;
     if (pageSize === LARGE_PAGE) out.step = 0;

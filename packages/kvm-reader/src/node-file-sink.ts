@@ -7,6 +7,7 @@ import {
   open,
   openSync,
   rename,
+  statSync,
   unlink,
   write,
   writeSync,
@@ -14,7 +15,7 @@ import {
 import { dirname } from 'node:path';
 import { promisify } from 'node:util';
 import { crc32 } from 'node:zlib';
-import { writeDump, type ByteSink, type DumpPlan, type WriteOptions } from '@libkvm/minidump-core';
+import { KvmError, writeDump, type ByteSink, type DumpPlan, type WriteOptions } from '@libkvm/minidump-core';
 import { onFile, onFileAsync } from './node-system-error.js';
 
 const system = {
@@ -47,8 +48,9 @@ export class FileSink implements ByteSink {
   /** What a flush in between failed with: the system says so only once. */
   private flushFailure: { readonly cause: unknown } | undefined;
 
-  /** @throws KvmError `IO` when no file can be made there */
+  /** @throws KvmError `IO` when no file can be made there, or what has the name is none (a folder, a device) */
   constructor(readonly path: string) {
+    requireFile(path);
     this.temporary = `${path}.partial-${process.pid}-${randomBytes(4).toString('hex')}`;
     this.fd = onFile(path, () => openSync(this.temporary, 'wx', 0o600));
   }
@@ -129,6 +131,15 @@ export async function writeDumpFile(plan: DumpPlan, path: string, options: Write
     await sink.discard();
     throw error;
   }
+}
+
+/** The new file takes the place of what has its name: a superuser's /dev/null would be gone. */
+function requireFile(path: string): void {
+  if (onFile(path, () => statSync(path, { throwIfNoEntry: false }))?.isFile() ?? true) return;
+  throw new KvmError('IO', `${path}: not a regular file`, {
+    field: 'path',
+    hint: 'give the name of a new file, or of one to replace',
+  });
 }
 
 /** Makes the rename itself durable. Not every system can open a folder, and then nothing more can be done. */

@@ -4,7 +4,7 @@ import { dumpToBytes, type DumpPlan } from '@libkvm/minidump-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { openKvm, planConversion, type ConvertOptions } from '../src/index.js';
 import type { Kvm } from '../src/kvm.js';
-import { defaultArchitectures as architectures } from '../src/node.js';
+import { defaultArchitectures as architectures, openKvmFile } from '../src/node.js';
 import { compare, CReader, type Agreement, type Question } from './c-reader/c-reader.js';
 import { runs } from './support/long.js';
 import { ramImage } from './support/ram-image.js';
@@ -114,8 +114,7 @@ const core = unpackedFile('cores/vmcore-amd64-minidump.bz2');
 if (core === undefined) console.log('skipped: no real core in ../shared/cores (or VMCORE_FIXTURES)');
 
 describe.skipIf(PROGRAM === undefined || core === undefined)('the dump of a FreeBSD kernel', () => {
-  it.each([2, 3])('says the same when it was converted to version %i', async (version) => {
-    const { openKvmFile } = await import('../src/node.js');
+  it.each([2, 3])('says the same when it was converted to version %i', (version) => {
     const kvm = openKvmFile(core!);
     const plan = planConversion(kvm, { architectures, format: 'freebsd', version });
     const { read } = agreement(plan, []);

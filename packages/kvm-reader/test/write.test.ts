@@ -1,14 +1,18 @@
 import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import {
   existsSync,
+  lstatSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
   rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
@@ -209,6 +213,21 @@ describe('a place where nothing can be written', () => {
     expect((await failure(writeDumpFile(planOf(memory, 4096), target))).code).toBe('IO');
     expect(left()).toEqual(['vmcore.0']);
     expect(readdirSync(target)).toEqual(['file']);
+  });
+
+  it('is said: what is no file would be gone, such as a device that a superuser may replace', async () => {
+    const socket = createServer().listen(target);
+    await once(socket, 'listening');
+    const link = `${target}.link`;
+    symlinkSync(target, link);
+    for (const path of [target, link]) {
+      const error = await failure(writeDumpFile(planOf(memory, 4096), path));
+      expect(error).toMatchObject({ code: 'IO', field: 'path', message: `${path}: not a regular file` });
+      expect(error.hint).toContain('name of a new file');
+    }
+    expect(left()).toEqual(['vmcore.0', 'vmcore.0.link']);
+    expect([statSync(target).isSocket(), lstatSync(link).isSymbolicLink()]).toEqual([true, true]);
+    socket.close();
   });
 });
 

@@ -59,12 +59,44 @@ export function addressOf({ text, symbol, offset }: AddressTerm, symbols: Symbol
  * @throws KvmError `INVALID_ARGUMENT`
  */
 export function parseSize(text: string, what: string): number {
+  return parseNumber(
+    text,
+    what,
+    'a number of bytes',
+    'numbers of bytes are decimal or 0x… in hex, with K, M, G or T behind them for powers of 1024',
+  );
+}
+
+/**
+ * A physical address, written as a number of bytes is.
+ *
+ * @throws KvmError `INVALID_ARGUMENT`
+ */
+export function parsePhysical(text: string, what: string): number {
+  return parseNumber(
+    text,
+    what,
+    'a physical address',
+    'physical addresses are 0x… in hex or decimal, below 2^53; 4G is 0x100000000',
+  );
+}
+
+/**
+ * A number that counts: a version, a processor.
+ *
+ * @throws KvmError `INVALID_ARGUMENT`
+ */
+export function parseCount(text: string, what: string): number {
+  return parseNumber(text, what, 'a number', 'e.g. 0, 1, 2');
+}
+
+function parseNumber(text: string, what: string, kind: string, hint: string): number {
   const [, digits, unit] = /^(0x[\da-f]+|\d+)([KMGT]?)$/i.exec(text) ?? [];
-  const size = digits === undefined ? NaN : Number(digits) * UNITS[unit.toUpperCase()];
-  if (Number.isSafeInteger(size)) return size;
-  throw new KvmError('INVALID_ARGUMENT', `${what} is a number of bytes, not ${quoted(text)}`, {
+  const number = digits === undefined ? NaN : Number(digits) * UNITS[unit.toUpperCase()];
+  if (Number.isSafeInteger(number)) return number;
+  throw new KvmError('INVALID_ARGUMENT', `${what} is ${kind}, not ${quoted(text)}`, {
     field: what,
-    hint: 'numbers of bytes are decimal or 0x… in hex, with K, M, G or T behind them for powers of 1024',
+    hint,
   });
 }
 

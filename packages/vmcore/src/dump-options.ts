@@ -3,7 +3,7 @@ import type { MachineFacts } from '@libkvm/minidump-core';
 import { dumpFormats, type ConvertOptions } from '@libkvm/kvm-reader';
 import { defaultArchitectures } from '@libkvm/kvm-reader/node';
 import { Option, type Command } from 'commander';
-import { parseAddress, parseSize, parseWindow } from './arguments.js';
+import { parseAddress, parseCount, parsePhysical, parseWindow } from './arguments.js';
 import { usage, UsageError } from './errors.js';
 import { addCoreOptions, collect, type CoreOptions } from './open.js';
 
@@ -86,14 +86,14 @@ export function addDumpOptions(command: Command): Command {
 export function conversionOf(options: DumpCommandOptions): ConvertOptions {
   const { format, dumpVersion, kva, addPage, dropPage, msgbuf, run, exact, superpages } = options;
   const pages = (list: readonly string[] | undefined, what: string): number[] | undefined =>
-    list?.map((text) => usage(() => parseSize(text, what)));
+    list?.map((text) => usage(() => parsePhysical(text, what)));
   const add = pages(addPage, '--add-page');
   const drop = pages(dropPage, '--drop-page');
   const { kernbase, toPteFormat } = options;
   return {
     format,
     architectures: defaultArchitectures,
-    ...(dumpVersion !== undefined && { version: usage(() => parseSize(dumpVersion, '--dump-version')) }),
+    ...(dumpVersion !== undefined && { version: usage(() => parseCount(dumpVersion, '--dump-version')) }),
     ...(kva !== undefined && usage(() => parseWindow(kva))),
     ...(options.pages && { pages: options.pages }),
     ...(add && { addPages: add }),
@@ -123,5 +123,5 @@ function parseDirectMap(text: string): NonNullable<MachineFacts['directMap']> {
   if (from === undefined || to === undefined || rest.length > 0) {
     throw new UsageError('--dmap is FROM-TO or FROM-TO:PA', 'e.g. 0xfffff80000000000-0xfffffc0000000000');
   }
-  return { base: from, end: to, phys: usage(() => parseSize(phys, '--dmap')) };
+  return { base: from, end: to, phys: usage(() => parsePhysical(phys, '--dmap')) };
 }

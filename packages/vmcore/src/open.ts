@@ -2,7 +2,7 @@ import { Option, type Command } from 'commander';
 import type { ImageOptions } from '@libkvm/minidump-core';
 import type { Kvm } from '@libkvm/kvm-reader';
 import { openKvmFile, type OpenFileOptions, type UnpackOptions } from '@libkvm/kvm-reader/node';
-import { parseHeaderField, parseRawRange, parseRegister, parseSize } from './arguments.js';
+import { parseCount, parseHeaderField, parseRawRange, parseRegister, parseSize } from './arguments.js';
 import { usage, UsageError } from './errors.js';
 import { Progress } from './progress.js';
 import type { Session } from './session.js';
@@ -166,7 +166,7 @@ function imageOptions({ arch, reg = [], cpu, pteFormat, byteOrder }: CoreOptions
     ...(reg.length > 0 && {
       registers: Object.fromEntries(reg.map((text) => usage(() => parseRegister(text)))),
     }),
-    ...(cpu !== undefined && { cpu: usage(() => parseSize(cpu, '--cpu')) }),
+    ...(cpu !== undefined && { cpu: usage(() => parseCount(cpu, '--cpu')) }),
     ...(pteFormat !== undefined && { pteFormat }),
     ...(byteOrder && { byteOrder }),
   };

@@ -1,6 +1,14 @@
 import { describe, expect, it } from 'vitest';
 import { isKvmError } from '@libkvm/minidump-core';
-import { parseAddress, parseHeaderField, parseRead, parseSize, parseWindow } from '../src/arguments.js';
+import {
+  parseAddress,
+  parseCount,
+  parseHeaderField,
+  parsePhysical,
+  parseRead,
+  parseSize,
+  parseWindow,
+} from '../src/arguments.js';
 
 const refused = (parse: () => unknown): boolean => {
   try {
@@ -43,6 +51,14 @@ describe('arguments', () => {
     for (const text of ['', '-1', 'K', '1KB', '1.5K', '9007199254740992', '8192T', '0x']) {
       expect([text, refused(() => parseSize(text, 'n'))]).toEqual([text, true]);
     }
+  });
+
+  it('are physical addresses and counts, and say so', () => {
+    expect([parsePhysical('0x1000', '--add-page'), parseCount('3', '--dump-version')]).toEqual([4096, 3]);
+    expect(() => parsePhysical('0xffffffffffffff', '--add-page')).toThrow(
+      '--add-page is a physical address, not "0xffffffffffffff"',
+    );
+    expect(() => parseCount('new', '--dump-version')).toThrow('--dump-version is a number, not "new"');
   });
 
   it('are reads, windows and fields', () => {

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { copyFileSync, existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { rows, vmcore } from './run.js';
@@ -109,6 +109,21 @@ describe('vmcore convert', () => {
       error: { code: 'INVALID_ARGUMENT', field: 'kernbase' },
     });
     expect(existsSync(out)).toBe(false);
+  });
+
+  it('may write over the core itself, which stays as it is until the new one is whole', async () => {
+    const own = join(folder, 'own');
+    copyFileSync(core, own);
+    for (const wrong of [
+      ['--format', 'zip'],
+      ['--format', 'freebsd', '--kernbase', '0xffffffffc0000000'],
+      ['--format', 'freebsd', '--to-pte-format', 'pae'],
+    ]) {
+      expect([wrong, (await vmcore(['convert', own, own, ...wrong])).status]).toEqual([wrong, 1]);
+      expect(readFileSync(own).equals(readFileSync(core))).toBe(true);
+    }
+    await convert(own, 'own', '--format', 'freebsd', '--dump-version', '2');
+    expect(await answers(own)).toEqual(wanted);
   });
 
   it('takes its numbers as numbers', async () => {

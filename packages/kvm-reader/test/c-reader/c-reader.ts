@@ -87,10 +87,17 @@ function inHole({ core }: Kvm, { code, physicalAddress: pa }: KvmError): boolean
   return hasRanges && core.memory.ranges.ranges.some(({ end }) => end > pa);
 }
 
-/** Before ARMv6 it takes no entry of type 3: those of tiny pages, which no FreeBSD has, and XScale's small ones. */
+/**
+ * Whether the C reader is known not to read this. Before ARMv6 it takes no entry of type 3: those of tiny pages, which no
+ * FreeBSD has, and XScale's small ones. And it looks for a direct map below kernbase only.
+ */
 function isRefused(kvm: Kvm, kva: bigint, length: number): boolean {
-  if (kvm.core.architecture !== 'arm' || kvm.core.pteFormat === 'v6') return false;
-  return [kva, kva + BigInt(length - 1)].some((at) => ((kvm.resolve(at).entry ?? 0n) & 3n) === 3n);
+  const ends = [kva, kva + BigInt(length - 1)];
+  const { core } = kvm;
+  const { directMap, kernbase = 0n } = core;
+  if (directMap) return ends.some((at) => at >= kernbase && at >= directMap.base && at < directMap.end);
+  if (core.architecture !== 'arm' || core.pteFormat === 'v6') return false;
+  return ends.some((at) => ((kvm.resolve(at).entry ?? 0n) & 3n) === 3n);
 }
 
 /** It reads the words of a big-endian bitmap as little-endian ones: it is given them so, to see the rest. */

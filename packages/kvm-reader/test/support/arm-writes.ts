@@ -211,7 +211,7 @@ export class ArmExpectation {
     if (pteFormat === 'v6') return whole;
     if (pteFormat === 'lpae') return (whole & ~MEMORY_TYPE) | (whole & 0x700);
     if (size >= MB && superpages === 'freebsd') return READ | WRITE | EXECUTE;
-    if (this.sameFamily && size >= 0x1000 && size < MB) {
+    if (this.sameFamily && size >= 0x1000 && size < MB && !this.isRemade(kind)) {
       // Kept, and read with TEX whatever the processor had.
       return kind === 'large'
         ? (own & ~MEMORY_TYPE) | (own & 0x300) | (Number((bits >> 12n) & 7n) << 10)
@@ -222,8 +222,14 @@ export class ArmExpectation {
     return (own & (READ | WRITE)) | EXECUTE | user | (own & types);
   }
 
+  /** Plain ARMv4 has no extended small pages. */
+  private isRemade(kind: ArmMapping['kind']): boolean {
+    return kind === 'extended' && this.way.pteFormat === 'v4' && this.format !== 'v4';
+  }
+
   /** Whether an exact entry of the same format reads otherwise here, or upper levels take rights away. */
   private entryChanges(kva: number, mapping: ArmMapping): boolean {
+    if (this.isRemade(mapping.kind)) return true;
     if (this.toOld) return false;
     const { writable, executable, user } = this.machine.model.translate(kva)!;
     const { ap, xn, pxn } = mapping;
