@@ -138,9 +138,14 @@ export const PT_DUMP_DELTA = 0x6fb5_d000;
 export const SHT_PROGBITS = 1;
 export const SHT_SYMTAB = 2;
 export const SHT_STRTAB = 3;
+/** The hash table of .dynsym (gABI figure 5-12). */
+export const SHT_HASH = 5;
 export const SHT_NOTE = 7;
 export const SHT_NOBITS = 8;
 export const SHT_DYNSYM = 11;
+/** GNU's hash table of .dynsym, and the versions of its symbols (sys/sys/elf_common.h). */
+export const SHT_GNU_HASH = 0x6fff_fff6;
+export const SHT_GNU_VERSYM = 0x6fff_ffff;
 /** sh_flags: the section takes memory when the program runs. */
 export const SHF_WRITE = 1;
 export const SHF_ALLOC = 2;

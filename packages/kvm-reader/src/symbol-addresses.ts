@@ -1,12 +1,6 @@
 import { KvaParts } from '@libkvm/minidump-core';
-import {
-  STT_FUNC,
-  STT_GNU_IFUNC,
-  STT_NOTYPE,
-  STT_OBJECT,
-  STT_TLS,
-  type SymbolRecords,
-} from './symbol-records.js';
+import type { SymbolRecords } from './symbol-records.js';
+import { STT_FUNC, STT_GNU_IFUNC, STT_NOTYPE, STT_OBJECT, STT_TLS } from './symbol-rows.js';
 
 const DOLLAR = 0x24;
 const DOT = 0x2e;

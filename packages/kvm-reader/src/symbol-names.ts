@@ -31,9 +31,8 @@ export class SymbolNames {
     }
   }
 
-  /** The row of a name, or 0. */
-  find(name: string): number {
-    const bytes = new TextEncoder().encode(name);
+  /** The row of a name in UTF-8, or 0. */
+  find(bytes: Uint8Array): number {
     if (bytes.length === 0 || bytes.includes(0)) return 0;
     let hash = this.seed;
     for (const byte of bytes) hash = Math.imul(hash ^ byte, PRIME);

@@ -1,8 +1,10 @@
 import { KvaParts, kvaOf } from '@libkvm/minidump-core';
 import type { ElfFile } from './elf-file.js';
 import { SymbolAddresses } from './symbol-addresses.js';
+import { SymbolHash } from './symbol-hash.js';
 import { SymbolNames } from './symbol-names.js';
-import { STB_GLOBAL, STB_GNU_UNIQUE, STB_LOCAL, STB_WEAK, SymbolRecords } from './symbol-records.js';
+import { SymbolRecords } from './symbol-records.js';
+import { STB_GLOBAL, STB_GNU_UNIQUE, STB_LOCAL, STB_WEAK, type SymbolRows } from './symbol-rows.js';
 
 /** What a symbol stands for (st_info & 15). */
 export type SymbolType =
@@ -29,8 +31,10 @@ const BINDS: Readonly<Record<number, SymbolBind>> = {
 };
 
 /**
- * The symbols of an ELF file: .symtab, or .dynsym where that was stripped. Nothing is read until the first question;
- * then the symbol and string tables are, and no other part of the file.
+ * The symbols of an ELF file: .symtab, or .dynsym where that was stripped. Nothing is read until the first question.
+ * A symbol that the linker exported is looked up through the hash table of .dynsym where there is one (FreeBSD kernels
+ * are linked with --export-dynamic, sys/conf/kern.pre.mk); every other question reads the whole symbol and string
+ * tables once, and all after it are answered from them.
  *
  * Undefined symbols, those of sections and source files, and those without a name are left out. sh_info is not trusted:
  * local symbols may stand anywhere.
@@ -41,13 +45,16 @@ export class SymbolTable {
   private readonly records: SymbolRecords;
   private readonly parts: KvaParts;
   private readonly decoder = new TextDecoder('utf-8', { ignoreBOM: true });
-  private loaded = false;
+  private readonly encoder = new TextEncoder();
+  /** Until the whole table is there. */
+  private hash: SymbolHash | undefined;
   private named = -1;
   private names: SymbolNames | undefined;
   private addresses: SymbolAddresses | undefined;
 
   constructor(elf: ElfFile) {
     this.records = new SymbolRecords(elf);
+    this.hash = new SymbolHash(elf);
     this.parts = new KvaParts(elf.identity.bits);
   }
 
@@ -62,8 +69,11 @@ export class SymbolTable {
 
   /** The symbol of a name. Of several, a global one before a weak one before a local one, then the first in the file. */
   lookup(name: string): KernelSymbol | undefined {
+    const bytes = this.encoder.encode(name);
+    const exported = this.hash?.find(bytes);
+    if (exported) return this.symbolOf(exported, 0, bytes);
     this.names ??= new SymbolNames(this.load());
-    const row = this.names.find(name);
+    const row = this.names.find(bytes);
     return row === 0 ? undefined : this.symbol(row);
   }
 
@@ -89,20 +99,24 @@ export class SymbolTable {
   }
 
   private load(): SymbolRecords {
-    if (!this.loaded) this.records.load();
-    this.loaded = true;
+    if (this.hash) this.records.load();
+    this.hash = undefined;
     return this.records;
   }
 
   private symbol(row: number): KernelSymbol {
     const { records } = this;
     const start = records.nameOffset(row);
+    return this.symbolOf(records, row, records.names.subarray(start, records.nameEnd(start)));
+  }
+
+  private symbolOf(rows: SymbolRows, row: number, name: Uint8Array): KernelSymbol {
     return {
-      name: this.decoder.decode(records.names.subarray(start, records.nameEnd(start))),
-      value: (BigInt(records.valueHigh(row)) << 32n) | BigInt(records.valueLow(row)),
-      size: records.sizeHigh(row) * 0x1_0000_0000 + records.sizeLow(row),
-      type: TYPES[records.type(row)] ?? 'other',
-      bind: BINDS[records.bind(row)] ?? 'other',
+      name: this.decoder.decode(name),
+      value: (BigInt(rows.valueHigh(row)) << 32n) | BigInt(rows.valueLow(row)),
+      size: rows.sizeHigh(row) * 0x1_0000_0000 + rows.sizeLow(row),
+      type: TYPES[rows.type(row)] ?? 'other',
+      bind: BINDS[rows.bind(row)] ?? 'other',
     };
   }
 }

@@ -18,6 +18,7 @@ const kernel = elfKernel({
   })),
   loads: [{ vaddr: 0xffffffff80200000n, bytes: new Uint8Array(64).fill(1), memsz: 4096, flags: 5 }],
   buildId: { id: Uint8Array.of(1, 2, 3, 4) },
+  dynamic: true,
 });
 const notes = noteSegment([
   { name: 'CORE', type: 1, desc: new Uint8Array(336).fill(3) },
