@@ -13,6 +13,8 @@ export default defineConfig({
   },
   test: {
     include: ['packages/*/test/**/*.test.ts', 'examples/**/*.test.ts'],
+    // By default one processor is left idle, of two that there may be.
+    maxWorkers: '100%',
     testTimeout: process.env.LIBKVM_LONG ? 600_000 : 20_000,
     coverage: {
       provider: 'v8',

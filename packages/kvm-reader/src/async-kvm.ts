@@ -178,10 +178,12 @@ export class AsyncKvm {
     open: () => Cursor<T>,
     options: Cancellable = {},
   ): AsyncGenerator<T, void, undefined> {
-    const cursor = open();
+    let cursor: Cursor<T> | undefined;
     for (let more = true; more;) {
       const batch: T[] = [];
-      more = await this.step(() => fillBatch(cursor, batch), { ...options, resumes: true });
+      // To open a cursor is part of a step: it looks for where to begin.
+      const step = (): boolean => fillBatch((cursor ??= open()), batch);
+      more = await this.step(step, { ...options, resumes: true });
       yield* batch;
     }
   }

@@ -270,6 +270,27 @@ describe('files made to mislead', () => {
     expect(kvm.fetched.bytes).toBeLessThan(2 * bytes.length);
   });
 
+  it('looks for where a walk begins as part of the walk', async () => {
+    const many = Array.from({ length: 60_000 }, (_, i) => ({
+      ...FLAT,
+      kva: KVA + BigInt(i * 0x4000),
+      count: 1n,
+    }));
+    const bytes = file({
+      segments: segmentBytes(many.map((segment, i) => ({ ...segment, firstLeaf: BigInt(i) }))),
+      leaves: u64s(many.map((_, i) => leafOf(0x1000 * (1 + (i % 2)), 3, 4096))),
+    });
+    const source: AsyncByteSource = {
+      size: bytes.length,
+      read: (offset, length) => Promise.resolve(bytes.subarray(offset, offset + length)),
+    };
+    const kvm = await openKvmAsync(source, { architectures: [], cacheBytes: 0, blockBytes: 512 });
+    const from = KVA + 0x4000n * 41_234n;
+    const rows = [];
+    for await (const row of kvm.pages({ from, to: from + 0x8000n })) rows.push(row.kva);
+    expect(rows).toEqual([from, from + 0x4000n]);
+  });
+
   it('reads a page by what the leaf says of each quarter, whatever size it claims', () => {
     const quarters = [0x1000, 0x2400, 0x1800, 0x2c00].map((pa) => leafOf(pa, 3, 4096));
     const bytes = file({
